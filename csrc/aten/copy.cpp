@@ -1,0 +1,194 @@
+// Copies: which way a pair of tensors takes.
+#include "aten/copy.h"
+
+#include <ATen/ExpandUtils.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty_strided.h>
+#include <c10/core/Scalar.h>
+#include <torch/library.h>
+
+#include <cstring>
+
+#include "aten/engine/engine.h"
+#include "aten/op_stats.h"
+#include "aten/tensor.h"
+#include "runtime/driver.h"
+#include "runtime/event.h"
+#include "runtime/host_allocator.h"
+#include "runtime/launch.h"
+#include "runtime/stream.h"
+
+namespace openreg {
+
+namespace {
+
+constexpr size_t kInlineBytes = 16384;  // host data up to this size travels inside the launch: no wait, no second buffer
+
+op_stats::Counter& copy_counter() {
+  static auto& counter = op_stats::counter("aten::copy_");
+  return counter;
+}
+
+bool same_bits(const at::Tensor& a, const at::Tensor& b) { return a.is_conj() == b.is_conj() && a.is_neg() == b.is_neg(); }
+
+// Whether copying bytes is copying values: equal dtype, bits, and layout without gaps.
+bool raw_copyable(const at::Tensor& dst, const at::Tensor& src) {
+  return dst.dtype() == src.dtype() && same_bits(dst, src) && dst.sizes() == src.sizes() && dst.strides() == src.strides() &&
+         dst.is_non_overlapping_and_dense();
+}
+
+struct InlineCopy {
+  void* destination;  // kernel view
+  uint64_t bytes;
+};
+
+openreg_status run_inline_copy(void* args, openreg_error*) {
+  const auto* copy = static_cast<InlineCopy*>(args);
+  std::memcpy(copy->destination, copy + 1, copy->bytes);
+  return OPENREG_OK;
+}
+
+// Small pageable host data: a snapshot in the stream's queue.
+void copy_inline(c10::Stream stream, void* dst, const void* src, size_t bytes) {
+  alignas(16) char buffer[sizeof(InlineCopy) + kInlineBytes];
+  auto* copy = new (buffer) InlineCopy{kernel_ptr(static_cast<char*>(dst), stream.device_index()), bytes};
+  std::memcpy(copy + 1, src, bytes);
+  launch_host_func(stream, "openreg::copy_from_host", run_inline_copy, buffer, sizeof(InlineCopy) + bytes);
+}
+
+void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
+  const c10::Stream stream = current_stream(dst.device().index());
+  const size_t bytes = dst.nbytes();
+  const void* source = src.const_data_ptr();
+  const bool pinned = is_pinned(source);
+  if (!pinned && bytes <= kInlineBytes && has_kernel_view(dst.device().index())) {
+    return copy_inline(stream, dst.mutable_data_ptr(), source, bytes);
+  }
+  launch_copy(stream, "openreg::copy_from_host", dst.mutable_data_ptr(), dst.device(), source, src.device(), bytes);
+  if (non_blocking && pinned && record_pinned(src.storage().data_ptr(), stream)) return;
+  synchronize_stream(stream);
+  op_stats::count(copy_counter().waited);
+}
+
+void raw_to_host(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
+  const c10::Stream stream = current_stream(src.device().index());
+  void* destination = dst.mutable_data_ptr();
+  launch_copy(stream, "openreg::copy_to_host", destination, dst.device(), src.const_data_ptr(), src.device(), dst.nbytes());
+  if (non_blocking && is_pinned(destination) && record_pinned(dst.storage().data_ptr(), stream)) return;
+  synchronize_stream(stream);
+  op_stats::count(copy_counter().waited);
+}
+
+// The copy runs on the source's current stream; the destination's current stream is ordered before and after it.
+void raw_between_devices(const at::Tensor& dst, const at::Tensor& src) {
+  const c10::Stream source_stream = current_stream(src.device().index());
+  const c10::Stream destination_stream = current_stream(dst.device().index());
+  Event ready(false);
+  ready.record(destination_stream);
+  ready.block(source_stream);
+  launch_copy(source_stream, "openreg::copy_between_devices", dst.mutable_data_ptr(), dst.device(), src.const_data_ptr(), src.device(),
+              dst.nbytes());
+  Event done(false);
+  done.record(source_stream);
+  done.block(destination_stream);
+}
+
+// One CPU copy kernel on the stream: conversion, strides, conj and neg bits.
+void convert_on_device(const at::Tensor& dst, const at::Tensor& src) {
+  static const auto op = engine::find_op("aten::copy_", "");
+  engine::launch(op, {dst, src, false});
+}
+
+// A stand-in for `tensor` that raw copies can fill or read: dense, in the order of its dimensions.
+at::Tensor dense_like(const at::Tensor& tensor, c10::Device device) {
+  return at::empty(tensor.sizes(), tensor.options().device(device).memory_format(c10::MemoryFormat::Contiguous));
+}
+
+void raw_copy(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
+  op_stats::count(copy_counter().native);
+  if (src.is_cpu()) return raw_to_device(dst, src, non_blocking);
+  if (dst.is_cpu()) return raw_to_host(dst, src, non_blocking);
+  if (dst.device() != src.device()) return raw_between_devices(dst, src);
+  launch_copy(current_stream(dst.device().index()), "aten::copy_", dst.mutable_data_ptr(), dst.device(), src.const_data_ptr(), src.device(),
+              dst.nbytes());
+}
+
+at::Tensor& copy_(at::Tensor& self, const at::Tensor& src, bool non_blocking) {
+  if (self.is_same(src)) return self;
+  if (src._is_zerotensor()) return self.zero_();
+  copy_tensor(self, src, non_blocking);
+  return self;
+}
+
+at::Tensor copy_from(const at::Tensor& self, const at::Tensor& dst, bool non_blocking) {
+  at::Tensor target = dst;
+  copy_(target, self, non_blocking);
+  return dst;
+}
+
+at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& dst) {
+  dst.resize_(self.sizes());
+  return copy_from(self, dst, false);
+}
+
+c10::Scalar local_scalar_dense(const at::Tensor& self) {
+  static auto& counter = op_stats::counter("aten::_local_scalar_dense");
+  alignas(16) char value[16];
+  TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(value));
+  const c10::Stream stream = current_stream(self.device().index());
+  launch_copy(stream, "aten::_local_scalar_dense", value, c10::Device(c10::DeviceType::CPU), self.const_data_ptr(), self.device(), self.itemsize());
+  synchronize_stream(stream);
+  op_stats::count(counter.native);
+  op_stats::count(counter.waited);
+  at::Tensor host = at::empty({}, self.options().device(at::kCPU));
+  std::memcpy(host.mutable_data_ptr(), value, self.itemsize());
+  if (self.is_conj()) host._set_conj(true);
+  if (self.is_neg()) host._set_neg(true);
+  return host.item();
+}
+
+}  // namespace
+
+void copy_tensor(const at::Tensor& dst, const at::Tensor& unexpanded, bool non_blocking) {
+  const auto shape = at::infer_size(dst.sizes(), unexpanded.sizes());
+  TORCH_CHECK(dst.sizes() == at::IntArrayRef(shape), "output with shape ", dst.sizes(), " doesn't match the broadcast shape ", shape);
+  if (dst.numel() == 0) return;
+  const at::Tensor src = unexpanded.sizes() == dst.sizes() ? unexpanded : unexpanded.expand(dst.sizes());
+  if (raw_copyable(dst, src)) {
+    // Copying bytes onto themselves is nothing; partly overlapping ones are the CPU kernel's error to raise.
+    if (dst.device() == src.device() && dst.is_alias_of(src)) return convert_on_device(dst, src);
+    return raw_copy(dst, src, non_blocking);
+  }
+  if (dst.device() == src.device()) return convert_on_device(dst, src);
+
+  // The side with dense memory of the other side's dtype takes part in a raw copy; conversion happens before it or after it.
+  const at::Tensor there = dense_like(dst, src.device());
+  if (dst.is_contiguous() && !dst.is_conj() && !dst.is_neg()) {
+    there.copy_(src);
+    return raw_copy(dst, there, non_blocking && dst.is_cpu() && is_pinned(dst.const_data_ptr()));
+  }
+  const at::Tensor dense = src.is_contiguous() && !src.is_conj() && !src.is_neg() ? src : src.resolve_conj().resolve_neg().contiguous();
+  const at::Tensor here = at::empty(dense.sizes(), dense.options().device(dst.device()));
+  raw_copy(here, dense, false);
+  dst.copy_(here);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("copy_", copy_);
+  m.impl("_copy_from", copy_from);
+  m.impl("_copy_from_and_resize", copy_from_and_resize);
+  m.impl("_local_scalar_dense", local_scalar_dense);
+}
+
+// The copies above honour these bits themselves; core's fallback would clone, which copies, and so on for ever.
+TORCH_LIBRARY_IMPL(aten, Conjugate, m) {
+  m.impl("_copy_from", torch::CppFunction::makeFallthrough());
+  m.impl("_copy_from_and_resize", torch::CppFunction::makeFallthrough());
+}
+TORCH_LIBRARY_IMPL(aten, Negative, m) {
+  m.impl("_copy_from", torch::CppFunction::makeFallthrough());
+  m.impl("_copy_from_and_resize", torch::CppFunction::makeFallthrough());
+}
+
+}  // namespace openreg

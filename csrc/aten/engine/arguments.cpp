@@ -1,0 +1,300 @@
+// Encoding and decoding arguments.
+#include "aten/engine/arguments.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/_sparse_compressed_tensor_unsafe.h>
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
+#include <ATen/ops/empty.h>
+
+#include <c10/core/CPUAllocator.h>
+
+#include <bit>
+#include <cstring>
+
+#include "aten/tensor.h"
+#include "runtime/driver.h"
+
+namespace openreg::engine {
+
+namespace {
+
+enum class Tag : uint8_t {
+  none, undefined, tensor, cpu_tensor, sparse_coo, sparse_compressed,
+  integer, real, boolean, complex, string, device, generator,
+  tensors, optional_tensors, integers, reals, booleans, scalars,
+};
+
+enum Flag : uint8_t { kWrappedNumber = 1, kConjugate = 2, kNegative = 4, kZero = 8, kCoalesced = 16 };
+
+constexpr size_t kMaxInlineBytes = 1024;  // larger CPU operands are copied to the device by whoever calls
+
+uint64_t head(Tag tag, uint8_t a = 0, uint8_t b = 0, uint8_t c = 0, uint32_t d = 0) {
+  return static_cast<uint64_t>(tag) | static_cast<uint64_t>(a) << 8 | static_cast<uint64_t>(b) << 16 | static_cast<uint64_t>(c) << 24 |
+         static_cast<uint64_t>(d) << 32;
+}
+Tag tag_of(uint64_t word) { return static_cast<Tag>(word & 0xff); }
+uint8_t a_of(uint64_t word) { return word >> 8 & 0xff; }
+uint8_t b_of(uint64_t word) { return word >> 16 & 0xff; }
+uint8_t c_of(uint64_t word) { return word >> 24 & 0xff; }
+uint32_t d_of(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
+
+uint8_t flags_of(const at::Tensor& tensor) {
+  return static_cast<uint8_t>((tensor.unsafeGetTensorImpl()->is_wrapped_number() ? kWrappedNumber : 0) |
+                              (tensor.is_conj() ? kConjugate : 0) | (tensor.is_neg() ? kNegative : 0) |
+                              (tensor._is_zerotensor() ? kZero : 0));
+}
+
+void apply_flags(at::Tensor& tensor, uint8_t flags) {
+  if (flags & kWrappedNumber) tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
+  if (flags & kConjugate) tensor._set_conj(true);
+  if (flags & kNegative) tensor._set_neg(true);
+}
+
+at::Generator seeded_generator(uint64_t seed, uint64_t offset) {
+  // One per thread: building the engine's state is most of its cost. The multiplier spreads offsets over seeds (splitmix64's constant).
+  static thread_local at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
+  generator.set_current_seed(seed ^ (offset + 1) * 0x9E3779B97F4A7C15ull);
+  return generator;
+}
+
+}  // namespace
+
+void Encoder::add_tensor(const at::Tensor& tensor) {
+  const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  const uint8_t flags = flags_of(tensor);
+  const auto sizes = impl->sizes();
+  const auto strides = impl->strides();
+  const c10::StorageImpl* storage = impl->unsafe_storage().unsafeGetStorageImpl();
+  uint32_t number = 0;
+  while (number < storages_.size() && storages_[number] != storage) ++number;
+  const bool first = number == storages_.size();
+  push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
+  if (first) {
+    storages_.push_back(storage);
+    push(reinterpret_cast<uint64_t>(kernel_ptr(static_cast<const char*>(storage->data()), device_)));
+    push(storage->nbytes());
+    push(static_cast<uint64_t>(impl->storage_offset()));
+  } else {
+    push_both(static_cast<uint64_t>(impl->storage_offset()));
+  }
+  for (const int64_t size : sizes) push_both(static_cast<uint64_t>(size));
+  for (const int64_t stride : strides) push_both(static_cast<uint64_t>(stride));
+}
+
+bool Encoder::add_cpu_tensor(const at::Tensor& tensor) {
+  if (tensor.layout() != at::kStrided || tensor.nbytes() > kMaxInlineBytes || tensor.is_quantized()) return false;
+  const at::Tensor dense = tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg() ? tensor : tensor.resolve_conj().resolve_neg().contiguous();
+  const uint8_t flags = flags_of(tensor) & kWrappedNumber;
+  push_both(head(Tag::cpu_tensor, static_cast<uint8_t>(dense.scalar_type()), flags, static_cast<uint8_t>(dense.dim())));
+  for (const int64_t size : dense.sizes()) push_both(static_cast<uint64_t>(size));
+  const size_t begin = words_.size();
+  words_.resize(begin + (dense.nbytes() + 7) / 8);
+  if (dense.nbytes() != 0) std::memcpy(words_.data() + begin, dense.const_data_ptr(), dense.nbytes());
+  return true;
+}
+
+bool Encoder::add_sparse(const at::Tensor& tensor) {
+  const auto layout = tensor.layout();
+  full_dispatch_ = true;
+  if (layout == at::kSparse) {
+    push_both(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0,
+                   static_cast<uint8_t>(tensor.dim())));
+    for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
+    return add_any_tensor(tensor._indices()) && add_any_tensor(tensor._values());
+  }
+  const bool rows = layout == at::kSparseCsr || layout == at::kSparseBsr;
+  push_both(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout),
+                 static_cast<uint8_t>(tensor.dim())));
+  for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
+  return add_any_tensor(rows ? tensor.crow_indices() : tensor.ccol_indices()) &&
+         add_any_tensor(rows ? tensor.col_indices() : tensor.row_indices()) && add_any_tensor(tensor.values());
+}
+
+bool Encoder::add_any_tensor(const at::Tensor& tensor) {
+  if (!tensor.defined()) {
+    push_both(head(Tag::undefined));
+    return true;
+  }
+  if (tensor.is_cpu() && tensor.layout() == at::kStrided) return add_cpu_tensor(tensor);
+  if (tensor.device().type() != kDeviceType) return false;
+  if (tensor.layout() != at::kStrided) return tensor.layout() == at::kJagged ? false : add_sparse(tensor);
+  if (tensor.is_quantized() || tensor.is_nested() || !tensor.has_storage()) return false;
+  add_tensor(tensor);
+  return true;
+}
+
+bool Encoder::add_list(const c10::IValue& value, bool by_value) {
+  const auto number = [&](uint64_t word) { by_value ? push_both(word) : push(word); };
+  if (value.isTensorList()) {
+    const auto list = value.toTensorList();
+    push_both(head(Tag::tensors, 0, 0, 0, static_cast<uint32_t>(list.size())));
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (!add_any_tensor(list.get(i))) return false;
+    }
+    return true;
+  }
+  if (value.isIntList()) {
+    const auto list = value.toIntList();
+    push_both(head(Tag::integers, 0, 0, 0, static_cast<uint32_t>(list.size())));
+    for (size_t i = 0; i < list.size(); ++i) push_both(static_cast<uint64_t>(list.get(i)));
+    return true;
+  }
+  if (value.isBoolList()) {
+    const auto list = value.toBoolList();
+    push_both(head(Tag::booleans, 0, 0, 0, static_cast<uint32_t>(list.size())));
+    for (size_t i = 0; i < list.size(); ++i) push_both(list.get(i));
+    return true;
+  }
+  if (value.isDoubleList()) {
+    const auto list = value.toDoubleList();
+    push_both(head(Tag::reals, 0, 0, 0, static_cast<uint32_t>(list.size())));
+    for (size_t i = 0; i < list.size(); ++i) number(std::bit_cast<uint64_t>(list.get(i)));
+    return true;
+  }
+  const auto list = value.toListRef();
+  const bool optional_tensors = value.isOptionalTensorList();
+  push_both(head(optional_tensors ? Tag::optional_tensors : Tag::scalars, 0, 0, 0, static_cast<uint32_t>(list.size())));
+  for (const auto& element : list) {
+    if (!optional_tensors && !element.isScalar()) return false;
+    if (!add(element, by_value)) return false;
+  }
+  return true;
+}
+
+bool Encoder::add(const c10::IValue& value, bool by_value) {
+  const auto number = [&](uint64_t word) { by_value ? push_both(word) : push(word); };
+  if (value.isTensor()) return add_any_tensor(value.toTensor());
+  if (value.isNone()) {
+    push_both(head(Tag::none));
+  } else if (value.isInt()) {
+    push_both(head(Tag::integer));
+    number(static_cast<uint64_t>(value.toInt()));
+  } else if (value.isDouble()) {
+    push_both(head(Tag::real));
+    number(std::bit_cast<uint64_t>(value.toDouble()));
+  } else if (value.isBool()) {
+    push_both(head(Tag::boolean, value.toBool()));
+  } else if (value.isComplexDouble()) {
+    push_both(head(Tag::complex));
+    number(std::bit_cast<uint64_t>(value.toComplexDouble().real()));
+    number(std::bit_cast<uint64_t>(value.toComplexDouble().imag()));
+  } else if (value.isList()) {
+    return add_list(value, by_value);
+  } else if (value.isString()) {
+    const std::string& text = value.toStringRef();
+    push_both(head(Tag::string, 0, 0, 0, static_cast<uint32_t>(text.size())));
+    for (size_t i = 0; i < text.size(); i += 8) {
+      uint64_t word = 0;
+      std::memcpy(&word, text.data() + i, std::min<size_t>(8, text.size() - i));
+      push_both(word);
+    }
+  } else if (value.isDevice()) {
+    push_both(head(Tag::device));
+  } else if (value.isGenerator()) {
+    push_both(head(Tag::generator));
+    push(seed_);
+    push(offset_);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+at::Tensor Decoder::read_strided(uint64_t word) {
+  const auto dtype = c10::scalarTypeToTypeMeta(static_cast<c10::ScalarType>(a_of(word)));
+  const size_t dims = c_of(word);
+  if (d_of(word) == storages_.size()) {
+    void* data = reinterpret_cast<void*>(pop());
+    const auto bytes = static_cast<int64_t>(pop());
+    storages_.emplace_back(c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), c10::SymInt(bytes),
+                                                                 c10::DataPtr(data, c10::Device(c10::DeviceType::CPU)),
+                                                                 c10::GetDefaultCPUAllocator(), true));
+  }
+  const auto offset = static_cast<int64_t>(pop());
+  const auto* sizes = reinterpret_cast<const int64_t*>(next_);
+  next_ += 2 * dims;
+  const c10::DispatchKeySet keys(b_of(word) & kZero ? c10::DispatchKeySet({c10::DispatchKey::CPU, c10::DispatchKey::ZeroTensor})
+                                                    : c10::DispatchKeySet(c10::DispatchKey::CPU));
+  at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storages_[d_of(word)]), keys, dtype);
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides({sizes, dims}, {sizes + dims, dims}, offset);
+  if (b_of(word) != 0) apply_flags(tensor, b_of(word));
+  return tensor;
+}
+
+at::Tensor Decoder::read_inline(uint64_t word) {
+  const size_t dims = c_of(word);
+  const auto* sizes = reinterpret_cast<const int64_t*>(next_);
+  next_ += dims;
+  at::Tensor tensor = at::empty({sizes, dims}, at::TensorOptions().dtype(static_cast<c10::ScalarType>(a_of(word))));
+  if (tensor.nbytes() != 0) std::memcpy(tensor.mutable_data_ptr(), next_, tensor.nbytes());
+  next_ += (tensor.nbytes() + 7) / 8;
+  apply_flags(tensor, b_of(word));
+  return tensor;
+}
+
+at::Tensor Decoder::read_sparse(uint64_t word) {
+  const size_t dims = c_of(word);
+  const at::IntArrayRef sizes(reinterpret_cast<const int64_t*>(next_), dims);
+  next_ += dims;
+  const auto options = at::TensorOptions().dtype(static_cast<c10::ScalarType>(a_of(word)));
+  const at::Tensor first = read_tensor();
+  const at::Tensor second = read_tensor();
+  if (tag_of(word) == Tag::sparse_coo) {
+    return at::_sparse_coo_tensor_unsafe(first, second, sizes, options.layout(at::kSparse), (b_of(word) & kCoalesced) != 0);
+  }
+  const at::Tensor values = read_tensor();
+  return at::_sparse_compressed_tensor_unsafe(first, second, values, sizes, options.layout(static_cast<at::Layout>(b_of(word))));
+}
+
+c10::IValue Decoder::read_list(uint64_t word) {
+  const uint32_t size = d_of(word);
+  const auto fill = [&](auto list, auto&& next) {
+    list.reserve(size);
+    for (uint32_t i = 0; i < size; ++i) list.push_back(next());
+    return c10::IValue(std::move(list));
+  };
+  switch (tag_of(word)) {
+    case Tag::tensors: return fill(c10::List<at::Tensor>(), [&] { return read_tensor(); });
+    case Tag::integers: return fill(c10::List<int64_t>(), [&] { return static_cast<int64_t>(pop()); });
+    case Tag::reals: return fill(c10::List<double>(), [&] { return std::bit_cast<double>(pop()); });
+    case Tag::booleans: return fill(c10::List<bool>(), [&] { return pop() != 0; });
+    case Tag::optional_tensors:
+      return fill(c10::List<std::optional<at::Tensor>>(), [&]() -> std::optional<at::Tensor> {
+        c10::IValue value = read();
+        return value.isNone() ? std::nullopt : std::optional<at::Tensor>(value.toTensor());
+      });
+    default: return fill(c10::List<at::Scalar>(), [&] { return read().toScalar(); });
+  }
+}
+
+c10::IValue Decoder::read() {
+  const uint64_t word = pop();
+  switch (tag_of(word)) {
+    case Tag::none: return {};
+    case Tag::undefined: return at::Tensor();
+    case Tag::tensor: return read_strided(word);
+    case Tag::cpu_tensor: return read_inline(word);
+    case Tag::sparse_coo:
+    case Tag::sparse_compressed: return read_sparse(word);
+    case Tag::integer: return static_cast<int64_t>(pop());
+    case Tag::real: return std::bit_cast<double>(pop());
+    case Tag::boolean: return a_of(word) != 0;
+    case Tag::complex: {
+      const double real = std::bit_cast<double>(pop());
+      return c10::complex<double>(real, std::bit_cast<double>(pop()));
+    }
+    case Tag::string: {
+      std::string text(reinterpret_cast<const char*>(next_), d_of(word));
+      next_ += (text.size() + 7) / 8;
+      return text;
+    }
+    case Tag::device: return c10::Device(c10::DeviceType::CPU);
+    case Tag::generator: {
+      const uint64_t seed = pop();
+      return seeded_generator(seed, pop());
+    }
+    default: return read_list(word);
+  }
+}
+
+}  // namespace openreg::engine

@@ -1,0 +1,75 @@
+// Arguments as flat words: what a launch copies into the stream's queue, and how the worker turns it back into a boxed call
+// on CPU tensors over the kernel view.
+//
+// Every argument is one tag word and its payload; tensors name their storage by its number in the call, so that arguments that share a
+// storage share it on the worker too (CPU kernels look for overlaps).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/core/stack.h>
+#include <c10/util/SmallVector.h>
+
+#include <cstdint>
+#include <optional>
+
+namespace openreg::engine {
+
+using Words = c10::SmallVector<uint64_t, 256>;
+
+// Encodes a call's arguments. With a key, also writes what the result metadata depend on: see memo.h.
+class Encoder {
+ public:
+  Encoder(c10::DeviceIndex device, Words& words, c10::SmallVectorImpl<uint64_t>* key) : device_(device), words_(words), key_(key) {}
+
+  // Appends one argument. `by_value`: a number's value belongs into the key. Returns false for a kind that cannot travel
+  // (a stream, a Python object, a large CPU tensor); then the words are of no use.
+  bool add(const c10::IValue& value, bool by_value);
+
+  // Appends a device tensor.
+  void add_tensor(const at::Tensor& tensor);
+
+  // A generator argument becomes a CPU generator seeded with these on the worker.
+  void set_random_state(uint64_t seed, uint64_t offset) { seed_ = seed, offset_ = offset; }
+
+  // Whether a tensor is not plain strided, so that the call must be dispatched by its tensors' keys.
+  bool full_dispatch() const { return full_dispatch_; }
+
+ private:
+  bool add_any_tensor(const at::Tensor& tensor);
+  bool add_cpu_tensor(const at::Tensor& tensor);
+  bool add_sparse(const at::Tensor& tensor);
+  bool add_list(const c10::IValue& value, bool by_value);
+  void push(uint64_t word) { words_.push_back(word); }
+  void push_both(uint64_t word) {
+    words_.push_back(word);
+    if (key_) key_->push_back(word);
+  }
+
+  c10::DeviceIndex device_;
+  Words& words_;
+  c10::SmallVectorImpl<uint64_t>* key_;
+  c10::SmallVector<const c10::StorageImpl*, 8> storages_;
+  uint64_t seed_ = 0, offset_ = 0;
+  bool full_dispatch_ = false;
+};
+
+// Reads what an Encoder wrote. The tensors it makes own nothing on the device: their storages point into the kernel view.
+class Decoder {
+ public:
+  explicit Decoder(const uint64_t* words) : next_(words) {}
+  c10::IValue read();
+  at::Tensor read_tensor() { return read().toTensor(); }
+
+ private:
+  uint64_t pop() { return *next_++; }
+  at::Tensor read_strided(uint64_t head);
+  at::Tensor read_inline(uint64_t head);
+  at::Tensor read_sparse(uint64_t head);
+  c10::IValue read_list(uint64_t head);
+
+  const uint64_t* next_;
+  c10::SmallVector<c10::Storage, 8> storages_;
+};
+
+}  // namespace openreg::engine

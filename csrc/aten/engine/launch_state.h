@@ -1,0 +1,39 @@
+// The state that ATen's CPU kernels read besides their arguments: taken from the launching thread, applied around the kernel.
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+
+namespace openreg::engine {
+
+struct LaunchState {
+  int32_t threads;          // at::get_num_threads()
+  uint32_t float_control;   // the thread's floating-point control bits (flush-denormal)
+  uint8_t default_dtype;
+  uint8_t deterministic;    // bit 0: on, bit 1: warn only, bit 2: fill uninitialised memory
+  uint8_t matmul_precision; // at::Float32MatmulPrecision
+  uint8_t unused[5];
+  bool operator==(const LaunchState& other) const = default;
+};
+
+LaunchState capture_launch_state();
+
+// Applies a state on this thread for its lifetime, with dispatch below autograd, autocast, functorch and Python modes, without
+// record functions. Process-wide flags are changed only when they differ from the captured ones, and are restored afterwards;
+// meanwhile other threads see the captured value.
+class KernelScope {
+ public:
+  explicit KernelScope(const LaunchState& state);
+  ~KernelScope();
+  KernelScope(const KernelScope&) = delete;
+  KernelScope& operator=(const KernelScope&) = delete;
+
+ private:
+  struct Guards;
+  alignas(8) char guards_[96];
+  LaunchState before_;
+  bool changed_ = false;
+};
+
+}  // namespace openreg::engine

@@ -1,0 +1,153 @@
+// Operator records.
+#include "aten/engine/op_record.h"
+
+#include <array>
+#include <mutex>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace openreg::engine {
+
+namespace {
+
+// Operators whose result metadata follow from argument metadata; written by tests/aten/generate_memo_ops.py.
+const std::unordered_set<std::string_view>& memo_ops() {
+  static const auto* names = new std::unordered_set<std::string_view>{
+#include "aten/engine/memo_ops.inc"
+  };
+  return *names;
+}
+
+struct Records {
+  std::mutex mutex;  // LOCK: everything below
+  std::unordered_map<const c10::FunctionSchema*, OpRecord*> by_schema;
+  std::unordered_map<std::string, std::vector<c10::OperatorName>> overloads;
+  std::unordered_map<const c10::FunctionSchema*, c10::SafeKernelFunction> meta;
+};
+
+Records& records() {
+  static Records* leaked = new Records;
+  return *leaked;
+}
+
+// LOCK: records().mutex is held.
+const std::vector<c10::OperatorName>& overloads_of(const std::string& base) {
+  auto& index = records().overloads;
+  if (index.empty()) {
+    for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) index[name.name].push_back(name);
+  }
+  return index[base];
+}
+
+bool same_argument(const c10::Argument& a, const c10::Argument& b) { return a.name() == b.name() && *a.type() == *b.type(); }
+
+// Whether `out` takes the arguments of `functional` and then one written tensor per return.
+bool is_out_of(const c10::FunctionSchema& out, const c10::FunctionSchema& functional) {
+  const auto& a = functional.arguments();
+  const auto& b = out.arguments();
+  if (b.size() != a.size() + functional.returns().size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!same_argument(a[i], b[i]) || b[i].alias_info() != nullptr) return false;
+  }
+  for (size_t i = a.size(); i < b.size(); ++i) {
+    if (!b[i].is_out() || b[i].type()->kind() != c10::TypeKind::TensorType) return false;
+  }
+  return true;
+}
+
+OpRecord* make_record(const c10::OperatorHandle& op);
+
+// LOCK: records().mutex is held.
+const OpRecord* record_locked(const c10::OperatorHandle& op) {
+  OpRecord*& entry = records().by_schema[&op.schema()];
+  if (entry == nullptr) entry = make_record(op);
+  return records().by_schema[&op.schema()];
+}
+
+const OpRecord* find_out(const c10::OperatorHandle& functional) {
+  for (const auto& name : overloads_of(functional.operator_name().name)) {
+    const auto candidate = c10::Dispatcher::singleton().findSchema(name);
+    if (candidate && candidate->hasKernelForDispatchKey(c10::DispatchKey::CPU) && is_out_of(candidate->schema(), functional.schema())) {
+      return record_locked(*candidate);
+    }
+  }
+  return nullptr;
+}
+
+OpRecord* make_record(const c10::OperatorHandle& op) {
+  auto* record = new OpRecord(op);
+  const bool functional = record->written.empty() && !record->view && record->returns > 0;
+  if (functional) record->out = find_out(op);
+  const auto meta = records().meta.find(&op.schema());
+  if (meta != records().meta.end()) record->meta = meta->second;
+  return record;
+}
+
+bool known_namespace(std::string_view name) {
+  for (std::string_view known : {"aten::", "quantized::", "_quantized::", "prepacked::", "sparse::"}) {
+    if (name.substr(0, known.size()) == known) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+OpRecord::OpRecord(const c10::OperatorHandle& handle)
+    : op(handle), name(c10::toString(handle.operator_name())), counter(op_stats::counter(name)) {
+  const c10::FunctionSchema& schema = op.schema();
+  const std::string& base = op.operator_name().name;
+  const bool scalars_shape = base == "aten::arange" || base == "aten::range";
+  arguments = static_cast<int>(schema.arguments().size());
+  returns = static_cast<int>(schema.returns().size());
+  for (int i = 0; i < arguments; ++i) {
+    const auto& argument = schema.arguments()[i];
+    if (argument.alias_info() != nullptr && argument.alias_info()->isWrite()) written.push_back(i);
+    const auto& type = argument.type();
+    const auto* optional = type->castRaw<c10::OptionalType>();
+    const c10::TypePtr element = optional ? optional->getElementType() : type;
+    if (element->kind() == c10::TypeKind::GeneratorType) generator = i;
+    by_value.push_back(scalars_shape || (element->kind() != c10::TypeKind::NumberType && element->kind() != c10::TypeKind::FloatType));
+  }
+  for (const auto& result : schema.returns()) {
+    int alias = -1;
+    if (result.alias_info() != nullptr) {
+      for (int i : written) {
+        if (schema.arguments()[i].alias_info()->beforeSets() == result.alias_info()->beforeSets()) alias = i;
+      }
+      if (alias < 0) view = true;
+    }
+    return_alias.push_back(alias);
+  }
+  supported = known_namespace(name) && op.hasComputedKernelForDispatchKey(c10::DispatchKey::CPU);
+  memo = memo_ops().count(name) != 0;
+  for (const char* taking : {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl", "aten::_index_put_impl_",
+                             "aten::_pack_padded_sequence", "aten::_ctc_loss", "aten::_ctc_loss_backward"}) {
+    takes_cpu_tensors = takes_cpu_tensors || base == taking;
+  }
+}
+
+const OpRecord& record_of(const c10::OperatorHandle& op) {
+  struct Slot {
+    const c10::FunctionSchema* key = nullptr;
+    const OpRecord* record = nullptr;
+  };
+  // Direct-mapped, so that the hot path takes no lock; schemas live as long as their operators.
+  static thread_local std::array<Slot, 512> cache;
+  const c10::FunctionSchema* key = &op.schema();
+  Slot& slot = cache[(reinterpret_cast<uintptr_t>(key) >> 6) % cache.size()];
+  if (__builtin_expect(slot.key != key, 0)) {
+    std::lock_guard<std::mutex> lock(records().mutex);
+    slot = {key, record_locked(op)};
+  }
+  return *slot.record;
+}
+
+void save_meta_kernel(const c10::OperatorHandle& op) {
+  std::lock_guard<std::mutex> lock(records().mutex);
+  if (op.hasComputedKernelForDispatchKey(c10::DispatchKey::Meta)) {
+    records().meta.emplace(&op.schema(), op.getComputedKernelForDispatchKey(c10::DispatchKey::Meta));
+  }
+}
+
+}  // namespace openreg::engine

@@ -1,0 +1,40 @@
+// What the engine knows of one operator, worked out once from its schema.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "aten/op_stats.h"
+
+namespace openreg::engine {
+
+struct OpRecord {
+  explicit OpRecord(const c10::OperatorHandle& op);
+
+  c10::OperatorHandle op;
+  const std::string name;  // "aten::add.Tensor"; its c_str() lives for ever
+  op_stats::Counter& counter;
+  int arguments = 0, returns = 0;
+  std::vector<int> written;        // arguments that the operator writes
+  std::vector<int> return_alias;   // per return: the written argument that it is, or -1 for a new value
+  bool view = false;               // a return aliases an argument that is not written
+  bool supported = true;           // the namespace's CPU kernels are C++ and may run on a worker
+  bool takes_cpu_tensors = false;  // as on any accelerator, some operands may be CPU tensors with dimensions (index tensors, lengths)
+  bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc)
+  std::vector<char> by_value;      // per argument: its value shapes the results (Scalars and floats mostly do not)
+  int generator = -1;              // the argument that is a Generator, or -1
+  const OpRecord* out = nullptr;   // the out= overload with a CPU kernel of its own, whose arguments are these plus one out per return
+  std::optional<c10::SafeKernelFunction> meta;  // core's C++ meta kernel, when the operator is structured and functional or in place
+};
+
+// The record of an operator; made at first use, lives for ever. Any thread; hot.
+const OpRecord& record_of(const c10::OperatorHandle& op);
+
+// Saves core's C++ meta kernels of `op` before Python's replace them. Called once per structured operator at registration.
+void save_meta_kernel(const c10::OperatorHandle& op);
+
+}  // namespace openreg::engine

@@ -1,0 +1,36 @@
+// Results of waited calls: from CPU tensors to device tensors.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/stack.h>
+
+#include "aten/engine/op_record.h"
+#include "aten/engine/task.h"
+
+namespace openreg::engine {
+
+// A device tensor with the value and metadata of a CPU kernel's result. A result that shares the storage of an argument becomes a view of
+// that argument. `copied` is set when data was copied into a new block (in stream order; the CPU memory lives until then).
+class ResultAdopter {
+ public:
+  ResultAdopter(c10::DeviceIndex device, at::ArrayRef<c10::IValue> originals, const WaitedCall& call)
+      : device_(device), originals_(originals), call_(call) {}
+  c10::IValue adopt(const c10::IValue& result);
+  at::Tensor adopt_tensor(const at::Tensor& result);
+  bool copied() const { return copied_; }
+  bool aliased() const { return aliased_; }
+
+ private:
+  at::Tensor adopt_strided(const at::Tensor& result);
+  at::Tensor find_alias(const at::Tensor& result) const;
+
+  c10::DeviceIndex device_;
+  at::ArrayRef<c10::IValue> originals_;
+  const WaitedCall& call_;
+  bool copied_ = false, aliased_ = false;
+};
+
+// Gives a written argument the size, strides and data that the kernel left in its CPU twin. Returns whether anything had changed.
+bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device);
+
+}  // namespace openreg::engine

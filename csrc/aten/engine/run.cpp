@@ -1,0 +1,384 @@
+// The engine's decision: known metadata and asynchronous, or waited. See Note [How a call runs].
+#include <ATen/native/Resize.h>
+#include <ATen/ops/empty_strided.h>
+#include <c10/core/DefaultDtype.h>
+
+#include "aten/engine/engine.h"
+#include "aten/engine/memo.h"
+#include "aten/engine/result.h"
+#include "aten/engine/task.h"
+#include "aten/tensor.h"
+#include "runtime/device.h"
+#include "runtime/driver.h"
+#include "runtime/generator.h"
+#include "runtime/launch.h"
+#include "runtime/stream.h"
+
+namespace openreg::engine {
+
+namespace {
+
+using torch::jit::Stack;
+
+// One call on its way: the operator, its boxed arguments and the device that they are on.
+struct Call {
+  const OpRecord& record;
+  at::ArrayRef<c10::IValue> arguments;
+  c10::DeviceIndex device = -1;
+};
+
+template <class Visit>
+void for_each_tensor(const c10::IValue& value, Visit&& visit) {
+  if (value.isTensor()) {
+    visit(value.toTensor());
+  } else if (value.isTensorList()) {
+    for (const at::Tensor& tensor : value.toTensorVector()) visit(tensor);
+  } else if (value.isOptionalTensorList()) {
+    for (const auto& element : value.toListRef()) {
+      if (element.isTensor()) visit(element.toTensor());
+    }
+  }
+}
+
+[[noreturn]] void throw_two_devices(c10::Device a, c10::Device b, const OpRecord& record) {
+  TORCH_CHECK(false, "Expected all tensors to be on the same device, but found at least two devices, ", a, " and ", b, "! (when running ",
+              record.name, ")");
+}
+
+// The one device of the call's tensors; a CPU tensor may stand beside them when it is a scalar, or where the operator takes one.
+c10::DeviceIndex find_device(const Call& call) {
+  c10::Device device(c10::DeviceType::CPU);
+  for (const auto& argument : call.arguments) {
+    if (argument.isTensor()) {
+      const at::Tensor& tensor = argument.toTensor();
+      if (!tensor.defined() || tensor.device().type() != kDeviceType) continue;
+      if (device.is_cpu()) device = tensor.device();
+      if (tensor.device() != device) throw_two_devices(device, tensor.device(), call.record);
+    } else if (argument.isList()) {
+      for_each_tensor(argument, [&](const at::Tensor& tensor) {
+        if (!tensor.defined() || tensor.device().type() != kDeviceType) return;
+        if (device.is_cpu()) device = tensor.device();
+        if (tensor.device() != device) throw_two_devices(device, tensor.device(), call.record);
+      });
+    } else if (argument.isDevice() && argument.toDevice().type() == kDeviceType && device.is_cpu()) {
+      const c10::Device named = argument.toDevice();
+      device = named.has_index() ? named : c10::Device(kDeviceType, current_device());
+    }
+  }
+  return device.is_cpu() ? current_device() : device.index();
+}
+
+void check_cpu_operands(const Call& call) {
+  if (call.record.takes_cpu_tensors) return;
+  const c10::Device device(kDeviceType, call.device);
+  for (size_t i = 0; i < call.arguments.size(); ++i) {
+    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
+      if (tensor.defined() && tensor.device() != device && (tensor.dim() != 0 || !tensor.is_cpu())) {
+        throw_two_devices(device, tensor.device(), call.record);
+      }
+    });
+  }
+  for (int i : call.record.written) {
+    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
+      if (tensor.defined() && tensor.device() != device) throw_two_devices(device, tensor.device(), call.record);
+    });
+  }
+}
+
+// Writes header room and arguments into words; false when an argument cannot travel. CPU operands that are too large to travel
+// are replaced by device copies first.
+bool encode(const Call& call, Encoder& encoder, const PhiloxState& random) {
+  encoder.set_random_state(random.seed, random.offset);
+  for (size_t i = 0; i < call.arguments.size(); ++i) {
+    if (!encoder.add(call.arguments[i], call.record.by_value[i])) return false;
+  }
+  return true;
+}
+
+void start_key(Key& key, const OpRecord& record) {
+  key.push_back(reinterpret_cast<uint64_t>(&record));
+  key.push_back(static_cast<uint64_t>(c10::typeMetaToScalarType(c10::get_default_dtype())));
+}
+
+uint64_t signature_of(const Call& call) {
+  uint64_t hash = reinterpret_cast<uint64_t>(&call.record);
+  const auto mix = [&](uint64_t word) { hash = (hash ^ word) * 0x9E3779B97F4A7C15ull ^ hash >> 31; };
+  mix(static_cast<uint64_t>(c10::typeMetaToScalarType(c10::get_default_dtype())));
+  for (const auto& argument : call.arguments) {
+    if (argument.isTensor() && argument.toTensor().defined()) {
+      const at::Tensor& tensor = argument.toTensor();
+      mix(static_cast<uint64_t>(tensor.scalar_type()) << 16 | tensor.is_conj() << 8 | tensor.is_neg() << 9 | tensor.is_cpu() << 10 |
+          (tensor.dim() == 0) << 11 | 1);
+    } else if (argument.isBool()) {
+      mix(argument.toBool() ? 2 : 3);
+    } else {
+      mix(argument.isNone() ? 4 : argument.isInt() ? 5 : argument.isDouble() ? 6 : 7);
+    }
+  }
+  return hash;
+}
+
+ResultMeta meta_of(const at::Tensor& tensor) {
+  ResultMeta meta;
+  if (!tensor.defined()) return meta;
+  meta.sizes.assign(tensor.sizes().begin(), tensor.sizes().end());
+  meta.strides.assign(tensor.strides().begin(), tensor.strides().end());
+  meta.dtype = tensor.scalar_type();
+  meta.bytes = at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.dtype().itemsize());
+  return meta;
+}
+
+void finish_header(Words& words, const TaskHeader& header) { std::memcpy(words.data(), &header, sizeof(header)); }
+
+void enqueue(const Call& call, const Words& words, void (*cleanup)(void*) = nullptr) {
+  launch_host_func(current_stream(call.device), call.record.name.c_str(), execute, words.data(), words.size() * sizeof(uint64_t),
+                   cleanup);
+}
+
+PhiloxState reserve(const Call& call) {
+  if (call.record.generator < 0) return {};
+  const c10::IValue& argument = call.arguments[call.record.generator];
+  // Four numbers are one counter step: every launch seeds a CPU generator of its own.
+  return reserve_philox(argument.isNone() ? std::nullopt : std::optional<at::Generator>(argument.toGenerator()), call.device, 4);
+}
+
+// Launches with known result metadata; replaces the arguments on the stack by the results.
+void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& encoder, Stack* stack) {
+  const OpRecord& record = call.record;
+  const bool by_out = record.out != nullptr;
+  c10::SmallVector<c10::IValue, 4> results;
+  uint32_t fresh = 0;
+  bool copies = false;
+  for (int i = 0; i < record.returns; ++i) {
+    if (record.return_alias[i] >= 0) {
+      results.push_back(call.arguments[record.return_alias[i]]);
+      if (!by_out) words.push_back(0);  // Tag::none: nothing to copy for this one
+      continue;
+    }
+    const ResultMeta& meta = entry.results[i];
+    if (meta.dtype == c10::ScalarType::Undefined) {
+      results.push_back(at::Tensor());
+      words.push_back(0);
+    } else {
+      at::Tensor result = make_strided(call.device, meta.sizes, meta.strides, c10::scalarTypeToTypeMeta(meta.dtype), meta.bytes);
+      encoder.add_tensor(result);
+      copies = true;
+      results.push_back(std::move(result));
+    }
+    ++fresh;
+  }
+  const bool any_fresh = fresh != 0;
+  TaskHeader header = {};
+  header.record = by_out ? record.out : &record;
+  header.state = capture_launch_state();
+  header.arguments = static_cast<uint32_t>(record.arguments);
+  header.results = any_fresh ? static_cast<uint32_t>(record.returns) : 0;
+  header.copy_results = any_fresh && !by_out;
+  header.full_dispatch = encoder.full_dispatch();
+  finish_header(words, header);
+  enqueue(call, words);
+  op_stats::count(record.counter.engine);
+  if (header.copy_results && copies) op_stats::count(record.counter.copied);
+  torch::jit::drop(*stack, record.arguments);
+  for (auto& result : results) stack->push_back(std::move(result));
+}
+
+// The metadata of a structured operator's results by core's own C++ meta function; throws the errors that follow from metadata.
+std::shared_ptr<MemoEntry> infer(const Call& call) {
+  c10::impl::ForceDispatchKeyGuard keys(c10::default_included_set,
+                                        c10::default_excluded_set | c10::autograd_dispatch_keyset_with_ADInplaceOrView);
+  Stack stack;
+  for (const auto& argument : call.arguments) {
+    if (argument.isTensor() && is_device_tensor(argument.toTensor())) {
+      const at::Tensor& tensor = argument.toTensor();
+      at::Tensor twin = at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta));
+      if (tensor.is_conj()) twin._set_conj(true);
+      if (tensor.is_neg()) twin._set_neg(true);
+      stack.emplace_back(std::move(twin));
+    } else if (argument.isTensorList()) {
+      c10::List<at::Tensor> twins;
+      for (const at::Tensor& tensor : argument.toTensorVector()) {
+        twins.push_back(tensor.defined() ? at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta)) : tensor);
+      }
+      stack.emplace_back(std::move(twins));
+    } else {
+      stack.push_back(argument);
+    }
+  }
+  call.record.meta->callBoxed(call.record.op, c10::DispatchKeySet(c10::DispatchKey::Meta), &stack);
+  auto entry = std::make_shared<MemoEntry>();
+  for (int i = 0; i < call.record.returns; ++i) {
+    entry->results.push_back(call.record.return_alias[i] >= 0 ? ResultMeta() : meta_of(stack[i].toTensor()));
+  }
+  return entry;
+}
+
+// Learns the entry from a waited call; null when some result has no metadata to remember.
+std::shared_ptr<MemoEntry> learn(const Call& call, const WaitedCall& waited, const ResultAdopter& adopter,
+                                 std::vector<std::pair<int, ResultMeta>> resized) {
+  if (adopter.aliased()) return nullptr;
+  auto entry = std::make_shared<MemoEntry>();
+  entry->resized = std::move(resized);
+  for (int i = 0; i < call.record.returns; ++i) {
+    if (call.record.return_alias[i] >= 0) {
+      entry->results.emplace_back();
+      continue;
+    }
+    if (!waited.results[i].isTensor()) return nullptr;
+    const at::Tensor& result = waited.results[i].toTensor();
+    if (result.defined() && (result.layout() != at::kStrided || result.is_conj() || result.is_neg() || result._is_zerotensor())) return nullptr;
+    entry->results.push_back(meta_of(result));
+  }
+  return entry;
+}
+
+void throw_cannot_travel(const Call& call) {
+  TORCH_CHECK_NOT_IMPLEMENTED(false, "Could not run '", call.record.name,
+                              "' on openreg: an argument has a kind or layout that its kernels do not take (quantized and nested tensors, "
+                              "streams and Python objects among them).");
+}
+
+// Runs the call on its stream and waits for it.
+void run_waited(const Call& call, Words& words, const Encoder& encoder, const Key* key, Stack* stack) {
+  const OpRecord& record = call.record;
+  auto waited = std::make_shared<WaitedCall>();
+  TaskHeader header = {};
+  header.record = &record;
+  header.waited = new std::shared_ptr<WaitedCall>(waited);
+  header.state = capture_launch_state();
+  header.arguments = static_cast<uint32_t>(record.arguments);
+  header.full_dispatch = encoder.full_dispatch();
+  finish_header(words, header);
+  try {
+    launch_host_func(current_stream(call.device), record.name.c_str(), execute, words.data(), words.size() * sizeof(uint64_t), release_waited);
+  } catch (...) {
+    delete header.waited;
+    throw;
+  }
+  op_stats::count(record.counter.engine);
+  op_stats::count(record.counter.waited);
+  synchronize_stream(current_stream(call.device));
+  for (const c10::Warning& warning : waited->warnings) c10::warn(warning);
+  if (waited->exception) std::rethrow_exception(waited->exception);
+
+  ResultAdopter adopter(call.device, call.arguments, *waited);
+  std::vector<std::pair<int, ResultMeta>> resized;
+  for (int i : record.written) {
+    if (!call.arguments[i].isTensor()) continue;
+    const at::Tensor& twin = waited->arguments[i].toTensor();
+    if (write_back(call.arguments[i].toTensor(), twin, call.device)) resized.emplace_back(i, meta_of(twin));
+  }
+  c10::SmallVector<c10::IValue, 4> results;
+  for (int i = 0; i < record.returns; ++i) {
+    const bool keeps_cpu = i == 1 && record.name == "aten::_pack_padded_sequence";  // batch sizes are a CPU tensor on every device
+    if (record.return_alias[i] >= 0) {
+      results.push_back(call.arguments[record.return_alias[i]]);
+    } else {
+      results.push_back(keeps_cpu ? waited->results[i] : adopter.adopt(waited->results[i]));
+    }
+  }
+  if (adopter.copied()) op_stats::count(record.counter.copied);
+  if (key != nullptr) {
+    if (auto entry = learn(call, *waited, adopter, std::move(resized))) store_memo(*key, std::move(entry));
+    if (record.meta) note_signature(signature_of(call));
+  }
+  torch::jit::drop(*stack, record.arguments);
+  for (auto& result : results) stack->push_back(std::move(result));
+}
+
+// CPU operands that are too large to travel with the launch go to the device first.
+void move_cpu_operands(const Call& call, Stack* stack) {
+  const c10::Device device(kDeviceType, call.device);
+  const size_t base = stack->size() - call.arguments.size();
+  for (size_t i = 0; i < call.arguments.size(); ++i) {
+    c10::IValue& argument = (*stack)[base + i];
+    if (argument.isTensor() && argument.toTensor().defined() && argument.toTensor().is_cpu()) {
+      argument = argument.toTensor().to(device);
+    } else if (argument.isOptionalTensorList()) {
+      c10::List<std::optional<at::Tensor>> moved;
+      for (const auto& element : argument.toListRef()) {
+        moved.push_back(element.isNone() ? std::nullopt : std::optional<at::Tensor>(element.toTensor().defined() ? element.toTensor().to(device) : at::Tensor()));
+      }
+      argument = std::move(moved);
+    }
+  }
+}
+
+// Written arguments that the remembered call left with other sizes get them now, with core's warning for a non-empty one.
+void resize_written(const Call& call, const MemoEntry& entry) {
+  for (const auto& [index, meta] : entry.resized) {
+    const at::Tensor& tensor = call.arguments[index].toTensor();
+    at::native::resize_output(tensor, meta.sizes);
+    if (tensor.strides() != at::IntArrayRef(meta.strides)) tensor.unsafeGetTensorImpl()->set_sizes_and_strides(meta.sizes, meta.strides, tensor.storage_offset());
+  }
+}
+
+}  // namespace
+
+void run(const c10::OperatorHandle& op, Stack* stack) {
+  const OpRecord& record = record_of(op);
+  TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !record.view, "Could not run '", record.name,
+                              "' on openreg: it has no kernel for this device.");
+  Call call{record, torch::jit::last(*stack, record.arguments)};
+  call.device = find_device(call);
+  check_device(call.device);
+  TORCH_CHECK_NOT_IMPLEMENTED(has_kernel_view(call.device), "Could not run '", record.name, "' on openreg:", static_cast<int>(call.device),
+                              ": its driver has no kernel view (mem_kernel_view), which the CPU-kernel engine needs.");
+  check_cpu_operands(call);
+
+  const PhiloxState random = reserve(call);
+  const bool use_memo = record.memo && !launch_blocking();
+  for (bool moved = false;;) {
+    Words words(kHeaderWords);
+    Key key;
+    start_key(key, record);
+    Encoder encoder(call.device, words, use_memo ? &key : nullptr);
+    if (!encode(call, encoder, random)) {
+      if (moved) throw_cannot_travel(call);
+      moved = true;
+      move_cpu_operands(call, stack);
+      continue;
+    }
+    if (!use_memo) return run_waited(call, words, encoder, nullptr, stack);
+    std::shared_ptr<const MemoEntry> entry = find_memo(key);
+    if (entry == nullptr && record.meta && signature_seen(signature_of(call))) {
+      auto inferred = infer(call);
+      store_memo(key, inferred);
+      entry = std::move(inferred);
+    }
+    if (entry == nullptr) return run_waited(call, words, encoder, &key, stack);
+    if (!entry->resized.empty()) {
+      resize_written(call, *entry);
+      Words resized_words(kHeaderWords);
+      Encoder again(call.device, resized_words, nullptr);
+      encode(call, again, random);
+      return run_known(call, *entry, resized_words, again, stack);
+    }
+    return run_known(call, *entry, words, encoder, stack);
+  }
+}
+
+void boxed(const c10::OperatorHandle& op, c10::DispatchKeySet, Stack* stack) { run(op, stack); }
+
+void launch(const c10::OperatorHandle& op, Stack arguments) {
+  const OpRecord& record = record_of(op);
+  Call call{record, arguments};
+  call.device = find_device(call);
+  Words words(kHeaderWords);
+  Encoder encoder(call.device, words, nullptr);
+  if (!encode(call, encoder, reserve(call))) throw_cannot_travel(call);
+  TaskHeader header = {};
+  header.record = &record;
+  header.state = capture_launch_state();
+  header.arguments = static_cast<uint32_t>(record.arguments);
+  header.full_dispatch = encoder.full_dispatch();
+  finish_header(words, header);
+  enqueue(call, words);
+  op_stats::count(record.counter.engine);
+}
+
+c10::OperatorHandle find_op(const char* name, const char* overload) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, overload);
+}
+
+}  // namespace openreg::engine

@@ -1,0 +1,81 @@
+// Running engine tasks on a stream.
+#include "aten/engine/task.h"
+
+#include "runtime/error.h"
+
+namespace openreg::engine {
+
+namespace {
+
+class WarningCollector final : public c10::WarningHandler {
+ public:
+  explicit WarningCollector(std::vector<c10::Warning>* warnings) : warnings_(warnings) {}
+  // Warnings of asynchronous tasks are dropped: the waited call of the same signature has given them already.
+  void process(const c10::Warning& warning) override {
+    if (warnings_ != nullptr) warnings_->push_back(warning);
+  }
+
+ private:
+  std::vector<c10::Warning>* warnings_;
+};
+
+void call(const TaskHeader& task, torch::jit::Stack& stack) {
+  if (task.full_dispatch) {
+    task.record->op.callBoxed(&stack);
+  } else {
+    task.record->op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), &stack);
+  }
+}
+
+void copy_results(const TaskHeader& task, torch::jit::Stack& stack, Decoder& decoder) {
+  for (uint32_t i = 0; i < task.results; ++i) {
+    const c10::IValue block = decoder.read();
+    if (!block.isTensor() || !block.toTensor().defined()) continue;
+    const at::Tensor& result = stack[i].toTensor();
+    TORCH_INTERNAL_ASSERT(result.sizes() == block.toTensor().sizes() && result.dtype() == block.toTensor().dtype(), task.record->name,
+                          ": result metadata depend on more than the memo key; take the operator off memo_ops.inc");
+    block.toTensor().copy_(result);
+  }
+}
+
+void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& stack) {
+  Decoder decoder(words);
+  for (uint32_t i = 0; i < task.arguments; ++i) stack.push_back(decoder.read());
+  if (task.waited != nullptr) (*task.waited)->arguments = stack;
+  if (!task.copy_results) {
+    for (uint32_t i = 0; i < task.results; ++i) stack.push_back(decoder.read());
+    call(task, stack);
+  } else {
+    call(task, stack);
+    copy_results(task, stack, decoder);
+  }
+  if (task.waited != nullptr) (*task.waited)->results = std::move(stack);
+}
+
+}  // namespace
+
+openreg_status execute(void* args, openreg_error* error) {
+  const auto& task = *static_cast<const TaskHeader*>(args);
+  WaitedCall* waited = task.waited ? task.waited->get() : nullptr;
+  static thread_local torch::jit::Stack stack;  // tasks do not nest
+  openreg_status status = OPENREG_OK;
+  WarningCollector collector(waited ? &waited->warnings : nullptr);
+  c10::WarningUtils::WarningHandlerGuard warnings(&collector);
+  try {
+    KernelScope scope(task.state);
+    run_task(task, static_cast<const uint64_t*>(args) + kHeaderWords, stack);
+  } catch (...) {
+    if (waited != nullptr) {
+      waited->exception = std::current_exception();
+    } else {
+      describe_current_exception(error);
+      status = OPENREG_LAUNCH_FAILED;
+    }
+  }
+  stack.clear();
+  return status;
+}
+
+void release_waited(void* args) { delete static_cast<TaskHeader*>(args)->waited; }
+
+}  // namespace openreg::engine

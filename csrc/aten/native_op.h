@@ -1,0 +1,107 @@
+// What operators with a device kernel of their own share: the counter, the way to the engine for calls that the kernel does not cover,
+// the kernel objects, and the conditions under which plain pointers say all about a tensor.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/stack.h>
+
+#include <atomic>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "aten/engine/engine.h"
+#include "aten/kernels/kernel.h"
+#include "aten/op_stats.h"
+#include "runtime/driver.h"
+#include "runtime/launch.h"
+
+namespace openreg {
+
+// One operator, looked up once: keep it in a function's static. `name` and `overload` as in native_functions.yaml.
+class NativeOp {
+ public:
+  NativeOp(const char* name, const char* overload)
+      : text_(overload[0] == '\0' ? std::string(name) : std::string(name) + "." + overload),
+        handle_(engine::find_op(name, overload)),
+        counter_(op_stats::counter(text_)) {}
+
+  const char* name() const { return text_.c_str(); }
+  void count_native() { op_stats::count(counter_.native); }
+  void count_staged() { op_stats::count(counter_.staged); }
+
+  // Runs the call on the engine, which counts it. An operator that returns an argument returns it by the caller: Return is void then.
+  template <class Return, class... Args>
+  Return on_engine(const Args&... args) const {
+    torch::jit::Stack stack;
+    stack.reserve(sizeof...(Args));
+    torch::jit::push(stack, args...);
+    engine::run(handle_, &stack);
+    if constexpr (!std::is_void_v<Return>) return std::move(stack[0]).to<Return>();
+  }
+
+ private:
+  std::string text_;
+  c10::OperatorHandle handle_;
+  op_stats::Counter& counter_;
+};
+
+// A kernel object that is made at the first launch and lives as long as the process. Zero-initialised: fit for tables.
+class KernelSlot {
+ public:
+  // The kernel, or null when it was not made yet. Hot.
+  Kernel* get() const { return kernel_.load(std::memory_order_acquire); }
+  // Makes the kernel; several threads may, one wins.
+  Kernel* make(const std::string& name, kernels::Function function) {
+    auto* text = new std::string(name);
+    auto* made = new Kernel(text->c_str(), function);
+    Kernel* expected = nullptr;
+    if (kernel_.compare_exchange_strong(expected, made)) return made;
+    delete made;
+    delete text;
+    return expected;
+  }
+
+ private:
+  std::atomic<Kernel*> kernel_{nullptr};
+};
+
+// Whether kernels have the type, and which it is.
+inline bool kernel_dtype(c10::ScalarType type, kernels::DType* dtype) {
+  using c10::ScalarType;
+  using kernels::DType;
+  static_assert(int(ScalarType::Byte) == int(DType::u8) && int(ScalarType::Char) == int(DType::i8) &&
+                int(ScalarType::Short) == int(DType::i16) && int(ScalarType::Int) == int(DType::i32) &&
+                int(ScalarType::Long) == int(DType::i64) && int(ScalarType::Half) == int(DType::f16) &&
+                int(ScalarType::Float) == int(DType::f32) && int(ScalarType::Double) == int(DType::f64) &&
+                int(ScalarType::ComplexFloat) == int(DType::c64) && int(ScalarType::ComplexDouble) == int(DType::c128) &&
+                int(ScalarType::Bool) == int(DType::boolean) && int(ScalarType::BFloat16) == int(DType::bf16));
+  constexpr unsigned known = 0b1000'1110'1111'1111;  // bit n: the type with number n
+  const unsigned number = static_cast<unsigned>(type);
+  *dtype = static_cast<DType>(number);
+  return number < kernels::kDTypes && (known >> number & 1u) != 0;
+}
+
+inline const char* dtype_name(kernels::DType dtype) {
+  static const char* const names[kernels::kDTypes] = {"u8",  "i8", "i16",  "i32",  "i64", "f16", "f32", "f64",
+                                                      "",    "c64", "c128", "bool", "",    "",    "",    "bf16"};
+  return names[static_cast<int>(dtype)];
+}
+
+// A dense tensor of this device without conjugate, negative or zero bits, on a device whose memory kernels reach: its strides, type and
+// address say all. Contiguous is a question of its own.
+inline bool is_plain(const at::TensorBase& tensor) {
+  const c10::DispatchKeySet keys = tensor.unsafeGetTensorImpl()->key_set();
+  constexpr c10::DispatchKeySet special({c10::DispatchKey::Conjugate, c10::DispatchKey::Negative, c10::DispatchKey::ZeroTensor});
+  return keys.has(c10::DispatchKey::PrivateUse1) && !keys.has_any(special) && has_kernel_view(tensor.device().index());
+}
+
+// The addresses that a kernel on the tensor's device uses.
+inline const void* kernel_input(const at::TensorBase& tensor) {
+  return kernel_ptr(tensor.const_data_ptr(), tensor.device().index());
+}
+inline void* kernel_output(const at::TensorBase& tensor) {
+  return kernel_ptr(tensor.mutable_data_ptr(), tensor.device().index());
+}
+
+}  // namespace openreg

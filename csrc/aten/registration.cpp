@@ -1,0 +1,77 @@
+// The engine's registrations: the fallback for everything without a kernel, and the operators that core would decompose or compute
+// through a slower composite although the CPU has a kernel of its own.
+#include "aten/registration.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/library.h>
+
+#include <string_view>
+
+#include "aten/engine/engine.h"
+#include "aten/engine/op_record.h"
+
+namespace openreg {
+
+namespace {
+
+using c10::DispatchKey;
+
+bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
+
+bool is_view(const c10::FunctionSchema& schema) {
+  for (const auto& result : schema.returns()) {
+    if (result.alias_info() != nullptr && !result.alias_info()->isWrite()) return true;
+  }
+  return false;
+}
+
+bool takes_device(const c10::FunctionSchema& schema) { return schema.argumentIndexWithName("device").has_value(); }
+
+bool takes_tensor(const c10::FunctionSchema& schema) {
+  for (const auto& argument : schema.arguments()) {
+    if (argument.type()->isSubtypeOf(*c10::TensorType::get()) || argument.type()->isSubtypeOf(*c10::ListType::ofTensors())) return true;
+  }
+  return false;
+}
+
+bool is_foreach_in_place(const c10::OperatorName& name) {
+  return starts_with(name.name, "aten::_foreach_") && name.name.back() == '_';
+}
+
+// Structured operators without an out argument: core would compute their metadata, allocate and call the out= overload.
+bool is_structured_front(const c10::OperatorHandle& op) {
+  return op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutogradNonFunctional);
+}
+
+// The CPU has a kernel of its own, and core would take a composite for any other device.
+bool is_hidden_by_composite(const c10::OperatorHandle& op) {
+  return op.hasKernelForDispatchKey(DispatchKey::CPU) && op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutograd);
+}
+
+bool wanted(const c10::OperatorHandle& op) {
+  const auto& name = op.operator_name();
+  if (!starts_with(name.name, "aten::") || !op.hasSchema() || op.hasKernelForDispatchKey(DispatchKey::PrivateUse1)) return false;
+  if (is_view(op.schema()) || takes_device(op.schema()) || !takes_tensor(op.schema())) return false;
+  return is_structured_front(op) || is_hidden_by_composite(op) || is_foreach_in_place(name);
+}
+
+torch::CppFunction engine_kernel() { return torch::CppFunction::makeFromBoxedFunction<&engine::boxed>(); }
+
+}  // namespace
+
+// Called last, when every kernel of this library is registered, so that none is taken over.
+void register_engine() {
+  static torch::Library* library = new torch::Library(torch::Library::IMPL, "aten", c10::make_optional(DispatchKey::PrivateUse1), __FILE__, __LINE__);
+  for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
+    const auto op = c10::Dispatcher::singleton().findSchema(name);
+    if (!op || !wanted(*op)) continue;
+    if (is_structured_front(*op)) engine::save_meta_kernel(*op);
+    library->impl(c10::toString(name).c_str(), engine_kernel());
+  }
+}
+
+TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(engine_kernel()); }
+TORCH_LIBRARY_IMPL(_, SparsePrivateUse1, m) { m.fallback(engine_kernel()); }
+TORCH_LIBRARY_IMPL(_, SparseCsrPrivateUse1, m) { m.fallback(engine_kernel()); }
+
+}  // namespace openreg

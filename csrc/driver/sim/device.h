@@ -1,0 +1,66 @@
+// device.h: the chip, its devices and what they share.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "driver/sim/compute_slots.h"
+#include "driver/sim/host_memory.h"
+#include "driver/sim/memory.h"
+#include "driver/sim/options.h"
+#include "driver/sim/random_schedule.h"
+#include "hal/openreg_hal.h"
+
+namespace openreg::sim {
+
+struct Stream;
+
+// Lower is more urgent.
+constexpr int32_t kPriorityLeast = 0, kPriorityGreatest = -3;
+
+struct Device {
+  Device(int32_t device, const AddressSpace& space, const Options& options)
+      : index(device),
+        memory(device, space.device_view() + static_cast<uint64_t>(device) * space.bytes_per_device(), space.bytes_per_device(),
+               space.delta(), options.memory_bytes),
+        slots(options.compute_units) {}
+
+  const int32_t index;
+  DeviceMemory memory;
+  ComputeSlots slots;
+};
+
+// Everything that lives from init to shutdown. Lock order: registry_mutex, then failure_mutex.
+struct Chip {
+  Options options;
+  bool spin = true;  // false on one CPU, where spinning only delays the other side
+  AddressSpace address_space;
+  std::vector<std::unique_ptr<Device>> devices;
+  HostMemory host_memory;
+  RandomSchedule random;
+
+  std::mutex registry_mutex;
+  std::vector<Stream*> streams;         // LOCK: registry_mutex. By id; each holds one reference
+  std::atomic<bool> closing{false};     // LOCK: registry_mutex to write. Workers no longer leave the registry by themselves
+  std::atomic<bool> stopping{false};    // nothing more is executed
+  std::atomic<uint32_t> live_workers{0};
+
+  std::mutex failure_mutex;
+  uint64_t failures = 0;  // LOCK: failure_mutex
+};
+
+// Valid while the driver is ready. A chip with a task that never ends is leaked by shutdown, not destroyed.
+extern Chip* current_chip;
+inline Chip& chip() { return *current_chip; }
+
+// INVALID_DEVICE with a sentence.
+openreg_status check_device(const char* operation, int32_t device);
+
+openreg_status device_count(int32_t* count);
+openreg_status device_info(int32_t device, openreg_device_info* info);
+openreg_status device_synchronize(int32_t device, uint64_t timeout_ns, openreg_error* error);
+openreg_status device_clock(int32_t device, uint64_t* now);
+
+}  // namespace openreg::sim

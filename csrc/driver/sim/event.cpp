@@ -1,0 +1,206 @@
+// event.cpp: recording, waiting for and timing events.
+#include "driver/sim/event.h"
+
+#include <memory>
+#include <mutex>
+
+#include "driver/sim/device.h"
+#include "driver/sim/schedule.h"
+#include "driver/sim/status.h"
+
+namespace openreg::sim {
+namespace {
+
+class RecordRef {
+ public:
+  RecordRef() = default;
+  explicit RecordRef(Record* owned) : record_(owned) {}
+  RecordRef(RecordRef&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
+  RecordRef& operator=(RecordRef&&) = delete;
+  ~RecordRef() {
+    if (record_) release(record_);
+  }
+  explicit operator bool() const { return record_ != nullptr; }
+  Record* operator->() const { return record_; }
+  Record& operator*() const { return *record_; }
+  Record* give() { return std::exchange(record_, nullptr); }
+
+ private:
+  Record* record_ = nullptr;
+};
+
+Event* find_event(const char* operation, openreg_event handle) {
+  Event* event = event_table().find(handle);
+  if (!event) fail(OPENREG_INVALID_VALUE, "%s: %p is not a live event", operation, static_cast<void*>(handle));
+  return event;
+}
+
+RecordRef latest(Event& event) {
+  std::lock_guard<Lock> guard(event.lock);
+  if (!event.latest) return {};
+  retain(event.latest);
+  return RecordRef(event.latest);
+}
+
+void set_latest(Event& event, RecordRef record) {
+  Record* old;
+  {
+    std::lock_guard<Lock> guard(event.lock);
+    old = std::exchange(event.latest, record.give());
+  }
+  if (old) release(old);
+}
+
+// Under the eager schedule an idle stream needs no worker to notice a record: it completes here.
+bool complete_on_idle_stream(Stream& stream, Record& record) {
+  if (stream.chip->options.schedule != Schedule::eager || !stream.queue.empty()) return false;
+  std::lock_guard<Lock> guard(stream.queue.producers);
+  if (!stream.queue.empty() || !stream.try_own()) return false;
+  record.position = stream.queue.tail();
+  complete(record, carried_failure(stream, record.position));
+  disown(stream);
+  return true;
+}
+
+bool was_reported(Stream& stream, const FailurePtr& failure) {
+  std::lock_guard<std::mutex> guard(stream.chip->failure_mutex);
+  return failure->reported;
+}
+
+}  // namespace
+
+EventTable& event_table() {
+  static EventTable& table = *new EventTable;
+  return table;
+}
+
+void complete(Record& record, FailurePtr failure) {
+  if (record.timing) record.time_ns = now_ns();
+  record.failure = std::move(failure);
+  record.completed.store(true, std::memory_order_release);
+}
+
+void retain(Record* record) { record->references.fetch_add(1, std::memory_order_relaxed); }
+
+void release(Record* record) {
+  if (record->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete record;
+}
+
+Event::~Event() {
+  if (latest) release(latest);
+}
+
+openreg_status event_create(int32_t device, int32_t timing, openreg_event* event) {
+  return entry([&]() -> openreg_status {
+    if (!event) return fail(OPENREG_INVALID_VALUE, "event_create: event is null");
+    if (openreg_status status = check_device("event_create", device)) return status;
+    auto created = std::make_unique<Event>(device, timing != 0);
+    const openreg_event handle = event_table().insert(created.get());
+    if (!handle) return fail(OPENREG_OUT_OF_MEMORY, "event_create: there are too many live events");
+    created.release();
+    *event = handle;
+    return OPENREG_OK;
+  });
+}
+
+openreg_status event_destroy(openreg_event event) {
+  return entry([&]() -> openreg_status {
+    Event* object = event_table().erase(event);
+    if (!object) return fail(OPENREG_INVALID_VALUE, "event_destroy: %p is not a live event", static_cast<void*>(event));
+    delete object;
+    return OPENREG_OK;
+  });
+}
+
+openreg_status event_record(openreg_event event, openreg_stream stream) {
+  return entry([&]() -> openreg_status {
+    Event* target = find_event("event_record", event);
+    if (!target) return OPENREG_INVALID_VALUE;
+    Stream* on = find_stream("event_record", stream);
+    if (!on) return OPENREG_INVALID_VALUE;
+    RecordRef record(new Record);
+    record->stream = StreamRef(on);
+    record->timing = target->timing;
+    if (!complete_on_idle_stream(*on, *record)) {
+      Task task{};
+      task.kind = TaskKind::record;
+      task.name = "event record";
+      task.record = &*record;
+      retain(&*record);
+      if (openreg_status status = submit(*on, task, {}, {}, &record->position)) {
+        release(&*record);
+        return status;
+      }
+    }
+    set_latest(*target, std::move(record));
+    return OPENREG_OK;
+  });
+}
+
+openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
+  return entry([&]() -> openreg_status {
+    Stream* waiting = find_stream("stream_wait_event", stream);
+    if (!waiting) return OPENREG_INVALID_VALUE;
+    Event* target = find_event("stream_wait_event", event);
+    if (!target) return OPENREG_INVALID_VALUE;
+    RecordRef record = latest(*target);
+    if (!record || record->stream.get() == waiting) return OPENREG_OK;  // nothing to wait for, or in order anyway
+    if (is_complete(*record) && (!record->failure || was_reported(*waiting, record->failure))) return OPENREG_OK;
+    Task task{};
+    task.kind = TaskKind::wait;
+    task.name = "event wait";
+    task.record = &*record;
+    const openreg_status status = submit(*waiting, task, {}, {}, nullptr);
+    if (status == OPENREG_OK) record.give();  // the task's now
+    return status;
+  });
+}
+
+openreg_status event_query(openreg_event event) {
+  return entry([&]() -> openreg_status {
+    Event* target = find_event("event_query", event);
+    if (!target) return OPENREG_INVALID_VALUE;
+    RecordRef record = latest(*target);
+    if (!record || is_complete(*record)) return OPENREG_OK;
+    return poll_position(*record->stream, record->position);
+  });
+}
+
+openreg_status event_synchronize(openreg_event event, uint64_t timeout_ns, openreg_error* error) {
+  return entry([&]() -> openreg_status {
+    Event* target = find_event("event_synchronize", event);
+    if (!target) return OPENREG_INVALID_VALUE;
+    if (openreg_status status = check_error_record("event_synchronize", error)) return status;
+    RecordRef record = latest(*target);
+    if (!record) return OPENREG_OK;
+    if (!is_complete(*record)) {
+      Stream& stream = *record->stream;
+      const openreg_status status = timeout_ns == 0
+                                        ? poll_position(stream, record->position)
+                                        : await_position("event_synchronize", stream, record->position, deadline_after(timeout_ns));
+      if (status != OPENREG_OK) return status;
+    }
+    return report_failure(chip(), record->failure, error);
+  });
+}
+
+openreg_status event_elapsed(openreg_event start, openreg_event end, int64_t* elapsed_ns) {
+  return entry([&]() -> openreg_status {
+    if (!elapsed_ns) return fail(OPENREG_INVALID_VALUE, "event_elapsed: elapsed_ns is null");
+    Event* events[2] = {find_event("event_elapsed", start), nullptr};
+    if (!events[0]) return OPENREG_INVALID_VALUE;
+    events[1] = find_event("event_elapsed", end);
+    if (!events[1]) return OPENREG_INVALID_VALUE;
+    if (!events[0]->timing || !events[1]->timing)
+      return fail(OPENREG_INVALID_VALUE, "event_elapsed: the %s event was created without timing", events[0]->timing ? "end" : "start");
+    if (events[0]->device != events[1]->device)
+      return fail(OPENREG_INVALID_VALUE, "event_elapsed: the events belong to devices %d and %d", events[0]->device, events[1]->device);
+    RecordRef first = latest(*events[0]), last = latest(*events[1]);
+    if (!first || !last) return fail(OPENREG_INVALID_VALUE, "event_elapsed: the %s event was never recorded", first ? "end" : "start");
+    if (!is_complete(*first) || !is_complete(*last)) return OPENREG_NOT_READY;
+    *elapsed_ns = static_cast<int64_t>(last->time_ns) - static_cast<int64_t>(first->time_ns);
+    return OPENREG_OK;
+  });
+}
+
+}  // namespace openreg::sim

@@ -1,0 +1,169 @@
+// executor.cpp: one task after the other: wait, skip, run, clean up, finish.
+#include "driver/sim/executor.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+#include "driver/sim/device.h"
+#include "driver/sim/event.h"
+#include "driver/sim/stream.h"
+
+namespace openreg::sim {
+namespace {
+
+// Fills what the driver knows about the failure; message and kind are the task's.
+void describe_failure(const Stream& stream, const Task& task, openreg_error* error) {
+  error->status = OPENREG_LAUNCH_FAILED;
+  error->device = stream.device->index;
+  error->stream_id = stream.id;
+  error->tag = task.tag;
+  snprintf(error->name, sizeof error->name, "%s", task.name);
+  error->message[sizeof error->message - 1] = 0;
+  if (!error->message[0]) snprintf(error->message, sizeof error->message, "the task returned an error without a message");
+}
+
+openreg_status call(Task& task, openreg_error* error) {
+  char* payload = task.payload();
+  switch (task.kind) {
+    case TaskKind::host_func:
+      return task.host_func(payload, error);
+    case TaskKind::kernel:
+      task.kernel(&reinterpret_cast<KernelPrefix*>(payload)->geometry, payload + sizeof(KernelPrefix));
+      return OPENREG_OK;
+    case TaskKind::copy: {
+      const CopyArgs& args = *reinterpret_cast<CopyArgs*>(payload);
+      memmove(args.dst, args.src, args.bytes);
+      return OPENREG_OK;
+    }
+    case TaskKind::fill: {
+      const FillArgs& args = *reinterpret_cast<FillArgs*>(payload);
+      memset(args.dst, args.value, args.bytes);
+      return OPENREG_OK;
+    }
+    default:
+      return OPENREG_OK;
+  }
+}
+
+void run_one(Stream& stream, Task& task, openreg_error* error) {
+  error->struct_size = sizeof(openreg_error);
+  error->kind = 0;
+  error->message[0] = 0;
+  stream.running_since_ns.store(coarse_now_ns(), std::memory_order_relaxed);
+  stream.running_name.store(task.name, std::memory_order_relaxed);
+  openreg_status status;
+  try {
+    status = call(task, error);
+  } catch (const std::exception& thrown) {
+    status = OPENREG_LAUNCH_FAILED;
+    snprintf(error->message, sizeof error->message, "the task threw an exception: %s", thrown.what());
+  } catch (...) {
+    status = OPENREG_LAUNCH_FAILED;
+    snprintf(error->message, sizeof error->message, "the task threw something that is not a std::exception");
+  }
+  if (__builtin_expect(status != OPENREG_OK, 0)) {
+    describe_failure(stream, task, error);
+    fail_stream(stream, *error);
+  }
+  stream.running_name.store(nullptr, std::memory_order_relaxed);
+}
+
+void clean_up(Task& task) {
+  if (task.cleanup) {
+    const bool has_payload = task.kind == TaskKind::host_func || task.kind == TaskKind::kernel;
+    char* args = has_payload ? task.payload() + (task.kind == TaskKind::kernel ? sizeof(KernelPrefix) : 0) : nullptr;
+    try {
+      task.cleanup(args);
+    } catch (...) {
+      fprintf(stderr, "openreg: the cleanup of %s threw an exception, which is ignored\n", task.name);
+    }
+  }
+  free(task.heap_payload);
+}
+
+void finish_record(Stream& stream, Task& task, uint64_t position) {
+  complete(*task.record, carried_failure(stream, position));
+  release(task.record);
+}
+
+// The next task, past padding; null when the queue is empty.
+Task* next_task(Stream& stream, uint64_t* position, uint64_t tail) {
+  if (*position == tail) return nullptr;
+  Task* task = stream.queue.task_at(*position);
+  if (task->kind != TaskKind::pad) return task;
+  *position += task->size_bytes;
+  return stream.queue.task_at(*position);  // a pad is published together with the task that it makes room for
+}
+
+}  // namespace
+
+Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
+  SlotHold slot(stream.device->slots, stream.priority);
+  openreg_error error;
+  uint64_t position = stream.queue.head();
+  uint64_t tail = stream.queue.tail();
+  bool ran = false;
+  while (position < target) {
+    Task* task = next_task(stream, &position, tail);
+    if (!task) {
+      tail = stream.queue.tail();
+      if (position == tail) return Progress::stuck;
+      continue;
+    }
+    if (stream.chip->stopping.load(std::memory_order_relaxed)) return Progress::stopped;
+    if (deadline_ns != kNever && ran && now_ns() >= deadline_ns) return Progress::timed_out;
+    ran = true;
+
+    const uint64_t end = position + task->size_bytes;
+    if (task->kind == TaskKind::wait) {
+      Record& record = *task->record;
+      if (!is_complete(record)) {
+        slot.release();
+        const Progress progress = reach(*record.stream, record.position, deadline_ns);
+        if (progress != Progress::reached) return progress;
+      }
+      if (record.failure) inherit_failure(stream, record.failure, position);
+      release(&record);
+    } else if (task->kind == TaskKind::record) {
+      finish_record(stream, *task, position);
+    } else {
+      if (position >= stream.skip_until.load(std::memory_order_acquire)) {
+        if (!slot.hold(deadline_ns))
+          return stream.chip->stopping.load(std::memory_order_relaxed) ? Progress::stopped : Progress::timed_out;
+        run_one(stream, *task, &error);
+      }
+      clean_up(*task);
+    }
+    position = end;
+    stream.queue.finish(end);
+    notify_waiters(stream, end);
+  }
+  return Progress::reached;
+}
+
+Record* blocking_record(Stream& stream) {
+  uint64_t position = stream.queue.head();
+  Task* task = next_task(stream, &position, stream.queue.tail());
+  return task && task->kind == TaskKind::wait && !is_complete(*task->record) ? task->record : nullptr;
+}
+
+uint64_t drop_tasks(Stream& stream) {
+  uint64_t dropped = 0;
+  uint64_t position = stream.queue.head();
+  const uint64_t tail = stream.queue.tail();
+  while (Task* task = next_task(stream, &position, tail)) {
+    const uint64_t end = position + task->size_bytes;
+    if (task->kind == TaskKind::wait || task->kind == TaskKind::record)
+      release(task->record);
+    else
+      clean_up(*task);
+    ++dropped;
+    position = end;
+    stream.queue.finish(end);
+  }
+  return dropped;
+}
+
+}  // namespace openreg::sim

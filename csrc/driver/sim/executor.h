@@ -1,0 +1,24 @@
+// executor.h: runs the tasks of a stream on the calling thread.
+#pragma once
+
+#include <cstdint>
+
+#include "driver/sim/schedule.h"
+
+namespace openreg::sim {
+
+struct Chip;
+struct Record;
+struct Stream;
+
+// Runs tasks in order until `target` is reached, the queue is empty, the deadline has passed between two tasks (at least
+// one runs), or the chip stops. The caller owns the stream.
+Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns);
+
+// The record that the stream's next task waits for when that is not complete yet, else null. The caller owns the stream.
+Record* blocking_record(Stream& stream);
+
+// Drops what is queued: cleanups run, tasks do not. Returns how many. The caller owns the stream.
+uint64_t drop_tasks(Stream& stream);
+
+}  // namespace openreg::sim

@@ -1,0 +1,31 @@
+// options.h: what init can be told, with defaults taken from the machine.
+#pragma once
+
+#include <cstdint>
+
+#include "hal/openreg_hal.h"
+
+namespace openreg::sim {
+
+enum class Schedule { eager, lazy, random };
+
+struct Options {
+  int32_t devices = 2;                  // 1 to 64
+  uint64_t memory_bytes = 0;            // capacity of each device
+  Schedule schedule = Schedule::eager;
+  uint64_t seed = 0;                    // of the random schedule
+  uint64_t queue_bytes = 1u << 20;      // ring of each stream, a power of two
+  int32_t compute_units = 1;            // tasks that run at the same time on one device
+};
+
+// Fills *options from key/value strings: devices, memory, schedule, queue_bytes, compute_units. What is not named gets
+// its default. INVALID_VALUE with a sentence for an unknown key or a bad value.
+openreg_status parse_options(const openreg_option* given, size_t count, Options* options);
+
+// CPUs that this process may run on.
+int32_t available_cpus();
+
+// Memory that this process may use: the least of physical memory, cgroup limits and RLIMIT_AS.
+uint64_t available_memory_bytes();
+
+}  // namespace openreg::sim

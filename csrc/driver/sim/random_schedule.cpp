@@ -1,0 +1,88 @@
+// random_schedule.cpp: picks a runnable stream, runs one task, and again.
+#include "driver/sim/random_schedule.h"
+
+#include <climits>
+#include <mutex>
+
+#include "driver/sim/device.h"
+#include "driver/sim/executor.h"
+#include "driver/sim/futex.h"
+#include "driver/sim/stream.h"
+
+namespace openreg::sim {
+
+// splitmix64
+uint64_t RandomSchedule::next() {
+  uint64_t value = state_ += 0x9e3779b97f4a7c15u;
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
+  return value ^ (value >> 31);
+}
+
+bool RandomSchedule::try_lock() {
+  if (busy_.load(std::memory_order_relaxed) || busy_.exchange(1, std::memory_order_acquire)) return false;
+  holder_.store(pthread_self(), std::memory_order_relaxed);
+  return true;
+}
+
+void RandomSchedule::unlock() {
+  busy_.store(0, std::memory_order_seq_cst);
+  if (sleepers_.load(std::memory_order_seq_cst)) wake();
+}
+
+void RandomSchedule::wake() {
+  generation_.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake(generation_, INT_MAX);
+}
+
+Progress RandomSchedule::run_one(Chip& chip, uint64_t deadline_ns) {
+  StreamRef chosen;
+  {
+    std::lock_guard<std::mutex> guard(chip.registry_mutex);
+    runnable_.clear();
+    for (Stream* stream : chip.streams)
+      if (!stream->queue.empty() && !blocking_record(*stream)) runnable_.push_back(stream);
+    if (runnable_.empty()) return Progress::stuck;
+    chosen = StreamRef(runnable_[next() % runnable_.size()]);
+  }
+  if (!chosen->try_own()) return Progress::reached;
+  const Progress progress = run_tasks(*chosen, chosen->queue.head() + 1, deadline_ns);
+  disown(*chosen);
+  return progress;
+}
+
+Progress RandomSchedule::reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
+  Chip& chip = *stream.chip;
+  for (;;) {
+    if (stream.queue.head() >= target) return Progress::reached;
+    if (chip.stopping.load(std::memory_order_seq_cst)) return Progress::stopped;
+    if (try_lock()) {
+      Progress progress = Progress::reached;
+      while (progress == Progress::reached && stream.queue.head() < target) {
+        progress = run_one(chip, deadline_ns);
+        if (progress == Progress::reached && deadline_ns != kNever && now_ns() >= deadline_ns && stream.queue.head() < target)
+          progress = Progress::timed_out;
+      }
+      unlock();
+      return progress;
+    }
+    // A task that waits for the scheduler it runs under would wait for ever.
+    if (pthread_equal(holder_.load(std::memory_order_relaxed), pthread_self())) return Progress::stuck;
+    const uint32_t generation = generation_.load(std::memory_order_seq_cst);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    if (busy_.load(std::memory_order_seq_cst) && !chip.stopping.load(std::memory_order_seq_cst))
+      futex_wait(generation_, generation, deadline_ns);
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    if (deadline_ns != kNever && now_ns() >= deadline_ns) return stream.queue.head() >= target ? Progress::reached : Progress::timed_out;
+  }
+}
+
+void RandomSchedule::poll(Stream& stream) {
+  const uint64_t head = stream.queue.head();
+  if (!try_lock()) return;  // somebody is making progress already
+  while (stream.queue.head() == head && !stream.queue.empty() && run_one(*stream.chip, kNever) == Progress::reached) {
+  }
+  unlock();
+}
+
+}  // namespace openreg::sim

@@ -1,0 +1,147 @@
+// schedule.cpp: reaching a position: own and run, else spin for a moment, else sleep.
+#include "driver/sim/schedule.h"
+
+#include <climits>
+
+#include "driver/sim/device.h"
+#include "driver/sim/event.h"
+#include "driver/sim/executor.h"
+#include "driver/sim/futex.h"
+#include "driver/sim/status.h"
+#include "driver/sim/stream.h"
+#include "driver/sim/worker.h"
+
+namespace openreg::sim {
+namespace {
+
+// A task cannot be interrupted, so a thread that has less time than this leaves running to the worker.
+constexpr uint64_t kLeastTimeToHelp_ns = 1000000;
+
+bool may_run(const Stream& stream, uint64_t deadline_ns) {
+  if (!stream.worker_started.load(std::memory_order_acquire)) return true;
+  if (deadline_ns == kNever) return true;
+  const uint64_t now = now_ns();
+  return deadline_ns > now && deadline_ns - now >= kLeastTimeToHelp_ns;
+}
+
+// Sleeps until the head may have reached `target`, or the stream may be owned when the caller would run it.
+void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns, bool would_run) {
+  const uint32_t generation = stream.wake_generation.load(std::memory_order_seq_cst);
+  uint64_t nearest = stream.wake_at.load(std::memory_order_seq_cst);
+  while (target < nearest && !stream.wake_at.compare_exchange_weak(nearest, target, std::memory_order_seq_cst)) {
+  }
+  if (stream.queue.head() >= target || stream.chip->stopping.load(std::memory_order_seq_cst)) return;
+  if (would_run && stream.owned.load(std::memory_order_seq_cst) == 0) return;
+  futex_wait(stream.wake_generation, generation, deadline_ns);
+}
+
+void spin_until(Stream& stream, uint64_t target, bool would_run) {
+  const uint64_t end = now_ns() + kSpin_ns;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (stream.queue.head() >= target) return;
+      if (would_run && stream.owned.load(std::memory_order_relaxed) == 0) return;
+      cpu_relax();
+    }
+  } while (now_ns() < end);
+}
+
+void wake_sleepers(Stream& stream) {
+  stream.wake_at.store(kNever, std::memory_order_seq_cst);
+  stream.wake_generation.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake(stream.wake_generation, INT_MAX);
+}
+
+// One task of the stream, or of the stream that its next task waits for.
+void step(Stream& stream) {
+  StreamRef at(&stream);
+  while (at->try_own()) {
+    Record* blocking = blocking_record(*at);
+    if (!blocking) {
+      if (!at->queue.empty()) run_tasks(*at, at->queue.head() + 1, kNever);
+      disown(*at);
+      return;
+    }
+    StreamRef next(blocking->stream.get());
+    disown(*at);
+    at = std::move(next);
+  }
+}
+
+openreg_status explain(const char* operation, Stream& stream, Progress progress) {
+  switch (progress) {
+    case Progress::reached:
+      return OPENREG_OK;
+    case Progress::timed_out:
+      return OPENREG_NOT_READY;
+    case Progress::stopped:
+      return fail(OPENREG_NOT_INITIALIZED, "%s: the driver was shut down while work was queued", operation);
+    case Progress::stuck:
+      break;
+  }
+  return fail(OPENREG_INTERNAL,
+              "%s: stream %llu of device %d waits for something that can never happen; a task that calls the driver does this",
+              operation, static_cast<unsigned long long>(stream.id), stream.device->index);
+}
+
+}  // namespace
+
+Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
+  if (stream.queue.head() >= target) return Progress::reached;
+  Chip& chip = *stream.chip;
+  if (chip.options.schedule == Schedule::random) return chip.random.reach(stream, target, deadline_ns);
+  bool may_spin = chip.spin;
+  for (;;) {
+    if (stream.queue.head() >= target) return Progress::reached;
+    if (chip.stopping.load(std::memory_order_seq_cst)) return Progress::stopped;
+    const bool would_run = may_run(stream, deadline_ns);
+    if (would_run && stream.try_own()) {
+      const Progress progress = run_tasks(stream, target, deadline_ns);
+      disown(stream);
+      return progress;
+    }
+    if (stream.owned.load(std::memory_order_relaxed) && pthread_equal(stream.owner.load(std::memory_order_relaxed), pthread_self()))
+      return Progress::stuck;
+    if (deadline_ns != kNever && now_ns() >= deadline_ns) return Progress::timed_out;
+    if (may_spin)
+      spin_until(stream, target, would_run);
+    else
+      sleep_until(stream, target, deadline_ns, would_run);
+    may_spin = false;
+  }
+}
+
+void disown(Stream& stream) {
+  stream.owned.store(0, std::memory_order_seq_cst);
+  if (stream.wake_at.load(std::memory_order_seq_cst) != kNever) wake_sleepers(stream);
+  const bool destroyed = stream.destroyed.load(std::memory_order_seq_cst);
+  if (stream.worker_started.load(std::memory_order_acquire)) {
+    if (destroyed || !stream.queue.empty()) wake_worker(stream);
+  } else if (destroyed && stream.queue.empty() && stream.try_own()) {
+    retire(stream);
+  }
+}
+
+void notify_waiters(Stream& stream, uint64_t head) {
+  if (head >= stream.wake_at.load(std::memory_order_seq_cst)) wake_sleepers(stream);
+}
+
+void wake_everybody(Stream& stream) {
+  wake_sleepers(stream);
+  wake_worker(stream);
+}
+
+openreg_status await_position(const char* operation, Stream& stream, uint64_t target, uint64_t deadline_ns) {
+  return explain(operation, stream, reach(stream, target, deadline_ns));
+}
+
+openreg_status poll_position(Stream& stream, uint64_t target) {
+  if (stream.queue.head() >= target) return OPENREG_OK;
+  if (stream.chip->options.schedule == Schedule::random)
+    stream.chip->random.poll(stream);
+  else if (!stream.worker_started.load(std::memory_order_acquire))
+    step(stream);
+  return stream.queue.head() >= target ? OPENREG_OK : OPENREG_NOT_READY;
+}
+
+}  // namespace openreg::sim

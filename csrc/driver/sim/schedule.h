@@ -1,0 +1,34 @@
+// schedule.h: who runs tasks, and when.
+//
+// eager: a worker per used stream, and threads that wait help. lazy: nobody but threads that need a result.
+// random: as lazy, one task at a time, picked with a seeded generator among all streams that could go on.
+#pragma once
+
+#include <cstdint>
+
+#include "hal/openreg_hal.h"
+
+namespace openreg::sim {
+
+struct Stream;
+
+enum class Progress { reached, timed_out, stopped, stuck };
+
+// Makes the stream's queue finish everything before `target`, by running tasks on this thread where the schedule lets it,
+// else by waiting. Any thread; also an owner of other streams, see Note [Ownership].
+Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns);
+
+// Gives the stream up after running tasks, and wakes whoever can go on now.
+void disown(Stream& stream);
+
+// Wakes threads that wait for positions up to `head`. After every finished task.
+void notify_waiters(Stream& stream, uint64_t head);
+
+// Makes every sleeping thread look at Chip::stopping.
+void wake_everybody(Stream& stream);
+
+// reach and one step of progress as statuses of an entry: OK, NOT_READY, or INTERNAL with a sentence.
+openreg_status await_position(const char* operation, Stream& stream, uint64_t target, uint64_t deadline_ns);
+openreg_status poll_position(Stream& stream, uint64_t target);
+
+}  // namespace openreg::sim

@@ -1,0 +1,285 @@
+/* openreg_hal.h: the contract between torch_openreg and the hardware.
+ *
+ * A driver is one shared library that exports one symbol, openreg_get_driver,
+ * which hands out a table of function pointers. Nothing above this header knows
+ * a driver by name; nothing below it knows PyTorch or Python.
+ *
+ * How to read an entry's comment: what it does; who owns what; whether it may
+ * block; which status it returns when; which threads may call it. Unless the
+ * comment says otherwise an entry
+ *   - may be called from any thread, at the same time as any other entry,
+ *   - does not block on device work,
+ *   - returns INVALID_VALUE for a null output pointer or a handle it does not know,
+ *     INVALID_DEVICE for a device index outside [0, device_count),
+ *     NOT_INITIALIZED before init and after shutdown, FORKED in a forked child,
+ *   - leaves its outputs and the device's state untouched unless it returns OK.
+ *
+ * Versioning: the major version changes when an entry changes its meaning; then
+ * the loader refuses the driver. The minor version grows when an entry is
+ * appended. Entries and struct fields are never reordered or removed within a
+ * major version: tests/driver freezes their offsets at compile time.
+ *
+ * Needs <stdint.h> and <stddef.h> only. C11 and C++11.
+ */
+#ifndef OPENREG_HAL_H
+#define OPENREG_HAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define OPENREG_HAL_MAJOR 1
+#define OPENREG_HAL_MINOR 0
+
+/* ---- Status ----------------------------------------------------------------
+ * Values, never exceptions: nothing throws, aborts or exits across this line. */
+typedef int32_t openreg_status;
+enum {
+  OPENREG_OK = 0,
+  OPENREG_NOT_READY = 1,       /* not an error: the work is still pending */
+  OPENREG_INVALID_VALUE = 2,   /* an argument is wrong; last_message says which */
+  OPENREG_INVALID_DEVICE = 3,  /* no such device */
+  OPENREG_OUT_OF_MEMORY = 4,   /* the device (or host) has not enough free memory */
+  OPENREG_UNSUPPORTED = 5,     /* this driver cannot do it, now or ever */
+  OPENREG_NOT_INITIALIZED = 6, /* before init or after shutdown */
+  OPENREG_FORKED = 7,          /* this process is a fork of the one that called init */
+  OPENREG_LAUNCH_FAILED = 8,   /* a task on the stream failed; the error record has it */
+  OPENREG_DEVICE_LOST = 9,     /* sticky: the device needs a restart of the process */
+  OPENREG_INTERNAL = 10        /* a defect of the driver; last_message says what */
+};
+
+/* An asynchronous failure, as a value. The caller owns the record and sets
+ * struct_size; strings are NUL-terminated and truncated to fit. */
+typedef struct openreg_error {
+  uint32_t struct_size;
+  openreg_status status;  /* LAUNCH_FAILED, DEVICE_LOST, ... */
+  int32_t kind;           /* chosen by the failing host function; opaque to the driver; 0 = none */
+  int32_t device;         /* where it happened */
+  uint64_t stream_id;     /* the number that stream_state reports */
+  uint64_t tag;           /* the failing launch's descriptor tag */
+  char name[128];         /* the failing launch's descriptor name */
+  char message[1024];
+} openreg_error;
+
+/* ---- Handles ---------------------------------------------------------------
+ * Opaque, owned by the driver from create to destroy. */
+typedef struct openreg_stream_t* openreg_stream;
+typedef struct openreg_event_t* openreg_event;
+typedef struct openreg_kernel_t* openreg_kernel;
+
+typedef struct openreg_option {
+  const char* key;
+  const char* value;
+} openreg_option;
+
+/* What a device is. The caller sets struct_size. */
+typedef struct openreg_device_info {
+  uint32_t struct_size;
+  char name[64];
+  uint64_t total_memory_bytes;
+  uint64_t allocation_granularity_bytes; /* mem_alloc sizes are rounded up to this */
+  int32_t compute_units;                 /* kernels that can run at the same time */
+  int32_t capability_major, capability_minor;
+  int32_t priority_least, priority_greatest; /* lower number = more urgent, as in CUDA */
+} openreg_device_info;
+
+/* A snapshot of one stream, for stall reports. The caller sets struct_size. */
+typedef struct openreg_stream_info {
+  uint32_t struct_size;
+  int32_t device;
+  int32_t priority;
+  uint64_t stream_id;        /* unique in the process, never reused */
+  uint64_t queued;           /* tasks not yet finished, the running one included */
+  uint64_t running_for_ns;   /* 0 when nothing runs */
+  char running[128];         /* descriptor name of the running task, or "" */
+} openreg_stream_info;
+
+/* ---- Launch descriptors ----------------------------------------------------
+ * Who is launching. The driver copies what it keeps before the launch returns,
+ * except `name`, which must stay valid for the life of the process. */
+typedef struct openreg_range {
+  const void* base; /* device address */
+  uint64_t bytes;
+  int32_t write;    /* 0 = read, 1 = written */
+} openreg_range;
+
+typedef struct openreg_launch_desc {
+  uint32_t struct_size;
+  const char* name;           /* operator or copy name; NULL = "unnamed" */
+  uint64_t tag;               /* opaque; comes back in the error record and in traces */
+  uint64_t flops, bytes;      /* 0 = unknown; filled only when the table wants costs */
+  const openreg_range* ranges;/* filled only when the table wants ranges */
+  uint32_t range_count;
+  void (*cleanup)(void* args);/* (optional) called exactly once with the copied args, after the task
+                                 ran or was skipped, before its completion is visible; may not call
+                                 the driver; default: nothing */
+} openreg_launch_desc;
+
+/* Bits of openreg_driver.wants: what the launcher should take the trouble to fill. */
+enum { OPENREG_WANT_RANGES = 1u, OPENREG_WANT_COSTS = 2u };
+
+/* Host code in stream order. Runs on a thread of the driver's choice (a worker, or a thread
+ * inside a synchronising entry), one at a time per stream. It may not call the driver and must not throw.
+ * Returns OK or LAUNCH_FAILED; with the latter it has filled kind and message of *error (the driver
+ * fills the rest). `args` is the driver's 16-byte aligned copy. */
+typedef openreg_status (*openreg_host_func)(void* args, openreg_error* error);
+
+/* The grid of a kernel launch, CUDA's meaning: blocks of threads. */
+typedef struct openreg_geometry {
+  uint32_t grid[3];
+  uint32_t block[3];
+} openreg_geometry;
+
+/* ---- The table -------------------------------------------------------------
+ * Null entries are legal only where the comment begins with "(optional)". */
+typedef struct openreg_driver {
+  uint32_t struct_size; /* sizeof the driver's own openreg_driver */
+  uint32_t major, minor;
+  uint32_t wants;       /* OPENREG_WANT_* bits; constant after init */
+  const char* name;     /* "sim", "null", ...; static */
+
+  /* -- device -- */
+
+  /* Starts the driver. Options are key/value strings, copied; a driver refuses an unknown key or a bad
+   * value with INVALID_VALUE and a last_message that names it. Calling it again without shutdown:
+   * INVALID_VALUE. May block for as long as hardware needs to start. One thread. */
+  openreg_status (*init)(const openreg_option* options, size_t count);
+
+  /* Stops the driver: waits at most timeout_ns for queued work, drops the rest (their cleanup runs), joins
+   * its threads. NOT_READY when work was dropped. Handles and memory are invalid afterwards; init may follow. One thread. */
+  openreg_status (*shutdown)(uint64_t timeout_ns);
+
+  /* The sentence that explains this thread's last status other than OK and NOT_READY. Never null;
+   * valid until this thread's next call. Works in every state. */
+  const char* (*last_message)(void);
+
+  openreg_status (*device_count)(int32_t* count);
+  openreg_status (*device_info)(int32_t device, openreg_device_info* info);
+
+  /* Waits until every task enqueued on every stream of the device before the call has finished.
+   * Blocks at most timeout_ns (0 = poll, UINT64_MAX = no limit), then NOT_READY. A pending stream error is
+   * reported here: its status is returned, *error filled (error may be null), see stream_synchronize. */
+  openreg_status (*device_synchronize)(int32_t device, uint64_t timeout_ns, openreg_error* error);
+
+  /* The device's monotonic clock, the one that events are timed on. */
+  openreg_status (*device_clock)(int32_t device, uint64_t* now_ns);
+
+  /* -- memory -- */
+
+  /* Allocates `bytes` (> 0) of device memory, aligned to 512 bytes or more, contents undefined. The caller owns it.
+   * OUT_OF_MEMORY when the capacity is used up. May block for a page-table update, never on device work. */
+  openreg_status (*mem_alloc)(int32_t device, uint64_t bytes, void** ptr);
+
+  /* Returns a pointer from mem_alloc. The caller has made sure that no queued task uses it. INVALID_VALUE for any
+   * other pointer, also on the second call. */
+  openreg_status (*mem_free)(int32_t device, void* ptr);
+
+  openreg_status (*mem_info)(int32_t device, uint64_t* free_bytes, uint64_t* total_bytes);
+
+  /* Which allocation an address lies in (any output may be null). INVALID_VALUE when it is not in live device memory. */
+  openreg_status (*mem_query)(const void* ptr, int32_t* device, void** base, uint64_t* bytes);
+
+  /* (optional) The kernel view: host code that runs in stream order reaches device memory at device address + *delta.
+   * Constant after init. Default (null or UNSUPPORTED): the host cannot map device memory, and operators stage copies. */
+  openreg_status (*mem_kernel_view)(int32_t device, intptr_t* delta);
+
+  /* -- host memory -- */
+
+  /* Page-locked host memory that every device can reach, aligned to 64 bytes or more. The caller owns it. */
+  openreg_status (*host_alloc)(uint64_t bytes, void** ptr);
+  openreg_status (*host_free)(void* ptr);
+
+  /* Which host_alloc block an address lies in (outputs may be null). INVALID_VALUE when in none. */
+  openreg_status (*host_query)(const void* ptr, void** base, uint64_t* bytes);
+
+  /* -- copy -- */
+
+  /* Enqueues a copy of `bytes` on the stream. dst_device/src_device: a device index, or -1 for host memory; the
+   * stream may belong to either device. Addresses are device addresses, never kernel-view ones. Host memory
+   * that is not from host_alloc is read or written when the task runs: the caller keeps it valid until then.
+   * Ranges that overlap within one device: as memmove. INVALID_VALUE when a device range is not inside one live
+   * allocation, or neither side is a device. desc may be null. May block while the queue is full. */
+  openreg_status (*copy)(openreg_stream stream, void* dst, int32_t dst_device, const void* src, int32_t src_device,
+                         uint64_t bytes, const openreg_launch_desc* desc);
+
+  /* Enqueues setting `bytes` bytes of device memory to `value`. Statuses and blocking as copy. */
+  openreg_status (*fill)(openreg_stream stream, void* dst, uint8_t value, uint64_t bytes, const openreg_launch_desc* desc);
+
+  /* -- stream -- */
+
+  /* Creates a stream; priorities outside the device's range are clamped. Cheap: hardware queues and threads start
+   * with the first task. The caller owns it. */
+  openreg_status (*stream_create)(int32_t device, int32_t priority, openreg_stream* stream);
+
+  /* Destroys a stream after its queued tasks have finished (they still run). Does not wait. An error that nobody was
+   * told of is printed to stderr. */
+  openreg_status (*stream_destroy)(openreg_stream stream);
+
+  /* OK when everything enqueued has finished, else NOT_READY. Never reports a task's error. Under a schedule that
+   * delays work this entry makes progress, so that a polling loop ends. */
+  openreg_status (*stream_query)(openreg_stream stream);
+
+  /* Waits until every task enqueued on the stream before the call has finished. Blocks at most timeout_ns (0 = poll,
+   * UINT64_MAX = no limit), then NOT_READY. When a task failed: returns the first failure's status and fills *error (may be
+   * null); the failure counts as reported, and tasks enqueued from now on run again. Tasks that were enqueued between failure and
+   * report are skipped. A calling thread may be used to run queued tasks. */
+  openreg_status (*stream_synchronize)(openreg_stream stream, uint64_t timeout_ns, openreg_error* error);
+
+  /* Later tasks of the stream wait for the event's latest record at the time of this call; a never recorded event is
+   * complete. The stream inherits a failure that the record carries. Any device. */
+  openreg_status (*stream_wait_event)(openreg_stream stream, openreg_event event);
+
+  openreg_status (*stream_info)(openreg_stream stream, openreg_stream_info* info);
+
+  /* -- event -- */
+
+  /* Creates an event; timing != 0 makes it measure. The caller owns it. */
+  openreg_status (*event_create)(int32_t device, int32_t timing, openreg_event* event);
+
+  /* Destroys an event, also while a record or a wait is queued: those keep what they need. */
+  openreg_status (*event_destroy)(openreg_event event);
+
+  /* Records a new version of the event: it completes when everything enqueued on the stream before has finished.
+   * Recording again before the last version completed is legal; the event then means the new version. Any stream. */
+  openreg_status (*event_record)(openreg_event event, openreg_stream stream);
+
+  /* OK when the latest record completed or there was none, else NOT_READY. Never reports a task's error. Makes progress
+   * as stream_query does. */
+  openreg_status (*event_query)(openreg_event event);
+
+  /* Waits for the latest record; timeout, error report and reuse of the calling thread as in stream_synchronize. */
+  openreg_status (*event_synchronize)(openreg_event event, uint64_t timeout_ns, openreg_error* error);
+
+  /* Nanoseconds on the device clock from start's completion to end's, negative when end came first. INVALID_VALUE when
+   * one does not measure or was never recorded, or they belong to two devices; NOT_READY when one is pending. */
+  openreg_status (*event_elapsed)(openreg_event start, openreg_event end, int64_t* elapsed_ns);
+
+  /* -- launch -- */
+
+  /* Makes device code callable. `image` is the driver's own format (the simulator takes a pointer to an
+   * openreg_sim_kernel, see driver/sim/sim_kernel.h, with bytes = 0); UNSUPPORTED when it is another one. The caller owns the handle. */
+  openreg_status (*kernel_load)(int32_t device, const char* name, const void* image, uint64_t bytes, openreg_kernel* kernel);
+  openreg_status (*kernel_unload)(openreg_kernel kernel);
+
+  /* Enqueues device code. `args` are flat bytes (size may be 0), copied before the call returns. INVALID_VALUE for a
+   * zero-sized grid or a kernel of another device. desc may be null. May block while the queue is full. */
+  openreg_status (*launch_kernel)(openreg_stream stream, openreg_kernel kernel, const openreg_geometry* geometry,
+                                  const void* args, uint64_t size, const openreg_launch_desc* desc);
+
+  /* Enqueues host code; otherwise as launch_kernel. When this returns an error, `desc->cleanup` is not called. */
+  openreg_status (*launch_host_func)(openreg_stream stream, openreg_host_func fn, const void* args, uint64_t size,
+                                     const openreg_launch_desc* desc);
+} openreg_driver;
+
+/* The one exported symbol. Returns OK and the table (static storage of the driver), or UNSUPPORTED when the driver does not
+ * implement want_major. Any thread. */
+#define OPENREG_GET_DRIVER_SYMBOL "openreg_get_driver"
+typedef openreg_status (*openreg_get_driver_fn)(uint32_t want_major, const openreg_driver** table);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* OPENREG_HAL_H */

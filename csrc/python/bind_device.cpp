@@ -1,0 +1,100 @@
+// Driver and device functions.
+#include <torch/csrc/Exceptions.h>
+
+#include <optional>
+
+#include "python/module.h"
+#include "runtime/device.h"
+#include "runtime/driver.h"
+#include "runtime/host_allocator.h"
+#include "runtime/launch.h"
+
+namespace py = pybind11;
+
+namespace openreg::python {
+
+namespace {
+
+void configure(std::string path, std::vector<std::string> layers, std::map<std::string, std::string> options,
+               std::optional<std::vector<int>> visible) {
+  DriverSettings settings;
+  settings.path = std::move(path);
+  settings.layers = std::move(layers);
+  settings.options = std::move(options);
+  settings.visible_set = visible.has_value();
+  if (visible) settings.visible = std::move(*visible);
+  configure_driver(std::move(settings));
+}
+
+py::dict driver_info() {
+  const DriverIdentity identity = driver_identity();
+  py::dict info;
+  info["name"] = identity.name;
+  info["path"] = identity.path;
+  info["major"] = identity.major;
+  info["minor"] = identity.minor;
+  info["layers"] = identity.layers;
+  return info;
+}
+
+py::dict device_properties(int device) {
+  const openreg_device_info read = device_info(static_cast<c10::DeviceIndex>(device));
+  py::dict info;
+  info["name"] = std::string(read.name);
+  info["total_memory"] = read.total_memory_bytes;
+  info["allocation_granularity"] = read.allocation_granularity_bytes;
+  info["compute_units"] = read.compute_units;
+  info["major"] = read.capability_major;
+  info["minor"] = read.capability_minor;
+  info["priority_least"] = read.priority_least;
+  info["priority_greatest"] = read.priority_greatest;
+  return info;
+}
+
+py::dict host_memory_stats() {
+  start_driver();
+  const at::HostStats stats = host_allocator()->get_stats();
+  py::dict result;
+  const auto add = [&](const char* name, const c10::CachingAllocator::Stat& stat) {
+    py::dict entry;
+    entry["current"] = stat.current;
+    entry["peak"] = stat.peak;
+    entry["allocated"] = stat.allocated;
+    entry["freed"] = stat.freed;
+    result[name] = entry;
+  };
+  add("allocated_bytes", stats.allocated_bytes);
+  add("allocations", stats.allocations);
+  add("active_bytes", stats.active_bytes);
+  add("active_requests", stats.active_requests);
+  result["num_host_alloc"] = stats.num_host_alloc;
+  result["num_host_free"] = stats.num_host_free;
+  return result;
+}
+
+}  // namespace
+
+void bind_device(py::module_& m) {
+  using torch::wrap_pybind_function;
+  using torch::wrap_pybind_function_no_gil;
+  const auto index = [](int device) { return static_cast<c10::DeviceIndex>(device); };
+  m.def("configure", wrap_pybind_function(configure), py::arg("driver_path"), py::arg("layers"), py::arg("options"),
+        py::arg("visible"));
+  m.def("init", wrap_pybind_function_no_gil([]() { start_driver(); }));
+  m.def("is_initialized", []() { return driver_started(); });
+  m.def("is_in_bad_fork", []() { return in_bad_fork(); });
+  m.def("shutdown", wrap_pybind_function_no_gil([](uint64_t timeout_ms) { return stop_driver(timeout_ms * 1'000'000); }));
+  m.def("driver_info", wrap_pybind_function(driver_info));
+  m.def("device_count", wrap_pybind_function_no_gil([]() { return static_cast<int>(device_count()); }));
+  m.def("current_device", []() { return static_cast<int>(current_device()); });
+  m.def("set_device", wrap_pybind_function([index](int device) { set_device(index(device)); }));
+  m.def("exchange_device", wrap_pybind_function([index](int device) {
+          return device < 0 ? -1 : static_cast<int>(exchange_device(index(device)));
+        }));
+  m.def("device_properties", wrap_pybind_function(device_properties));
+  m.def("synchronize", wrap_pybind_function_no_gil([index](int device) { synchronize_device(index(device)); }));
+  m.def("host_memory_stats", wrap_pybind_function(host_memory_stats));
+  m.def("launch_blocking", []() { return launch_blocking(); });
+}
+
+}  // namespace openreg::python

@@ -1,0 +1,91 @@
+// Streams, and the callbacks by which waits and launches ask Python.
+#include <torch/csrc/Exceptions.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <tuple>
+
+#include "python/module.h"
+#include "runtime/device.h"
+#include "runtime/error.h"
+#include "runtime/launch.h"
+#include "runtime/stream.h"
+
+namespace py = pybind11;
+
+namespace openreg::python {
+
+namespace {
+
+using StreamTuple = std::tuple<int64_t, int, int>;
+
+StreamTuple as_tuple(c10::Stream stream) {
+  return {stream.id(), stream.device_index(), static_cast<int>(stream.device_type())};
+}
+
+c10::Stream as_stream(int64_t id, int device) {
+  return c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, static_cast<c10::DeviceIndex>(device)), id);
+}
+
+c10::DeviceIndex checked(int device) {
+  check_device(static_cast<c10::DeviceIndex>(device));
+  return static_cast<c10::DeviceIndex>(device);
+}
+
+openreg_status busy(void* args, openreg_error*) {
+  uint64_t cycles;
+  std::memcpy(&cycles, args, sizeof(cycles));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(cycles);
+  while (std::chrono::steady_clock::now() < end) {
+  }
+  return OPENREG_OK;
+}
+
+void sleep(uint64_t cycles) {
+  launch_host_func(current_stream(checked(current_device())), "openreg::sleep", busy, &cycles, sizeof(cycles));
+}
+
+// Safe on any thread that does not wait for another one's GIL: workers never call it.
+void raise_on_ctrl_c() {
+  if (!Py_IsInitialized()) return;
+  py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() == 0) return;
+  python_error interrupted;
+  interrupted.persist();
+  throw interrupted;
+}
+
+void write_python_site(char* text, size_t size) {
+  if (!Py_IsInitialized()) return;
+  py::gil_scoped_acquire gil;
+  PyFrameObject* frame = PyEval_GetFrame();
+  if (frame == nullptr) return;
+  PyCodeObject* code = PyFrame_GetCode(frame);
+  std::snprintf(text, size, "%.60s:%d in %.40s", PyUnicode_AsUTF8(code->co_filename), PyFrame_GetLineNumber(frame),
+                PyUnicode_AsUTF8(code->co_name));
+  Py_DECREF(code);
+}
+
+}  // namespace
+
+void bind_stream(py::module_& m) {
+  using torch::wrap_pybind_function;
+  using torch::wrap_pybind_function_no_gil;
+  m.def("current_stream", wrap_pybind_function([](int device) { return as_tuple(current_stream(checked(device))); }));
+  m.def("default_stream", wrap_pybind_function([](int device) { return as_tuple(default_stream(checked(device))); }));
+  m.def("set_stream", wrap_pybind_function([](int64_t id, int device) { exchange_stream(as_stream(id, device)); }));
+  m.def("stream_from_pool",
+        wrap_pybind_function([](int device, int priority) { return as_tuple(stream_from_pool(checked(device), priority)); }));
+  m.def("stream_native_handle", wrap_pybind_function([](int64_t id, int device) {
+          return reinterpret_cast<uintptr_t>(stream_handle(as_stream(id, checked(device))));
+        }));
+  m.def("sleep", wrap_pybind_function_no_gil([](uint64_t cycles) { sleep(cycles); }));
+}
+
+void install_callbacks() {
+  set_interrupt_check(raise_on_ctrl_c);
+  set_launch_site_source(write_python_site);
+}
+
+}  // namespace openreg::python

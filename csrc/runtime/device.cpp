@@ -1,0 +1,82 @@
+// The current device of each thread and the questions asked about devices.
+#include "runtime/device.h"
+
+#include <c10/util/Exception.h>
+
+#include "runtime/driver.h"
+#include "runtime/error.h"
+
+namespace openreg {
+
+namespace {
+thread_local c10::DeviceIndex current = 0;
+}
+
+c10::DeviceIndex device_count_or_throw() {
+  start_driver();
+  return static_cast<c10::DeviceIndex>(visible_device_count());
+}
+
+c10::DeviceIndex device_count() noexcept {
+  if (__builtin_expect(driver_started(), 1)) return static_cast<c10::DeviceIndex>(visible_device_count());
+  if (in_bad_fork()) return static_cast<c10::DeviceIndex>(visible_device_count());
+  try {
+    return device_count_or_throw();
+  } catch (const std::exception& e) {
+    TORCH_WARN_ONCE("No openreg device is available: ", e.what());
+    return 0;
+  }
+}
+
+c10::DeviceIndex current_device() noexcept { return current; }
+
+void check_device(c10::DeviceIndex device) {
+  const c10::DeviceIndex count = device_count_or_throw();
+  TORCH_CHECK(device >= 0 && device < count, "openreg:", static_cast<int>(device), " does not exist: ", static_cast<int>(count),
+              count == 1 ? " device is visible" : " devices are visible",
+              ". Use an index from 0, or set OPENREG_DEVICES (how many the simulator has) or OPENREG_VISIBLE_DEVICES.");
+}
+
+void set_device(c10::DeviceIndex device) {
+  check_device(device);
+  current = device;
+}
+
+void set_device_unchecked(c10::DeviceIndex device) noexcept {
+  if (device >= 0) current = device;
+}
+
+c10::DeviceIndex exchange_device(c10::DeviceIndex device) {
+  const c10::DeviceIndex before = current;
+  if (device >= 0 && device != before) set_device(device);
+  return before;
+}
+
+openreg_device_info device_info(c10::DeviceIndex device) {
+  check_device(device);
+  openreg_device_info info = {};
+  info.struct_size = sizeof(info);
+  check(hal().device_info(driver_device(device), &info), "Reading the device's properties");
+  return info;
+}
+
+c10::Device device_of_pointer(const void* pointer) {
+  int32_t device = -1;
+  check(hal().mem_query(pointer, &device, nullptr, nullptr), "Looking up a device pointer");
+  for (int i = 0; i < visible_device_count(); ++i) {
+    if (driver_device(i) == device) return {c10::DeviceType::PrivateUse1, static_cast<c10::DeviceIndex>(i)};
+  }
+  TORCH_CHECK(false, "The pointer lies in memory of a device that OPENREG_VISIBLE_DEVICES hides.");
+}
+
+void synchronize_device(c10::DeviceIndex device) {
+  check_device(device);
+  int32_t index = driver_device(device);
+  wait_for(
+      [](void* object, uint64_t timeout_ns, openreg_error* error) {
+        return hal().device_synchronize(*static_cast<int32_t*>(object), timeout_ns, error);
+      },
+      &index, "a device");
+}
+
+}  // namespace openreg

@@ -1,0 +1,24 @@
+// The caching device allocator behind torch's PrivateUse1 memory: blocks cut from HAL segments, reused in stream order.
+#pragma once
+
+#include <c10/core/CachingDeviceAllocator.h>
+
+#include "runtime/export.h"
+
+namespace openreg {
+
+// The one allocator (leaked on purpose: tensors may outlive every static).
+OPENREG_API c10::DeviceAllocator* device_allocator();
+
+// Makes it torch's allocator for PrivateUse1.
+void register_device_allocator();
+
+// Memory on `device` for use on that device's current stream of the calling thread, whichever device is current. `bytes` may be 0:
+// then the pointer is null. Throws c10::OutOfMemoryError after flushing and retrying. Any thread.
+OPENREG_API c10::DataPtr allocate_device_memory(c10::DeviceIndex device, size_t bytes);
+
+// Memory that a running or queued task on `stream` uses too is reused only after that task: record_stream's rule for a raw block
+// address. Nothing happens for an address that is not this allocator's.
+OPENREG_API void record_block_on_stream(void* block, c10::Stream stream);
+
+}  // namespace openreg

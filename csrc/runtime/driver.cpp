@@ -1,0 +1,195 @@
+// Loading, checking and starting the driver.
+#include "runtime/driver.h"
+
+#include <c10/util/Exception.h>
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <mutex>
+#include <sstream>
+#include <utility>
+
+namespace openreg {
+
+namespace detail {
+std::atomic<const openreg_driver*> driver_table{nullptr};
+int driver_device_of[kMaxDevices] = {};
+intptr_t kernel_delta_of[kMaxDevices] = {};
+bool kernel_view_of[kMaxDevices] = {};
+}  // namespace detail
+
+namespace {
+
+struct State {
+  std::mutex mutex;  // LOCK: everything below
+  DriverSettings settings;
+  DriverIdentity identity;
+  const openreg_driver* table = nullptr;  // kept in a forked child, where driver_table is null
+  int visible_count = 0;
+  std::atomic<bool> forked{false};
+  std::atomic<bool> stopped{false};
+};
+
+State& state() {
+  static State* leaked = new State;
+  return *leaked;
+}
+
+void mark_forked_child() {
+  if (detail::driver_table.exchange(nullptr) != nullptr) state().forked = true;
+}
+
+#define OPENREG_REQUIRED_ENTRIES(X)                                                                                      \
+  X(init) X(shutdown) X(last_message) X(device_count) X(device_info) X(device_synchronize) X(device_clock) X(mem_alloc)  \
+  X(mem_free) X(mem_info) X(mem_query) X(host_alloc) X(host_free) X(host_query) X(copy) X(fill) X(stream_create)         \
+  X(stream_destroy) X(stream_query) X(stream_synchronize) X(stream_wait_event) X(stream_info) X(event_create)            \
+  X(event_destroy) X(event_record) X(event_query) X(event_synchronize) X(event_elapsed) X(kernel_load) X(kernel_unload) \
+  X(launch_kernel) X(launch_host_func)
+
+const openreg_driver* load_table(const std::string& path) {
+  dlerror();
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    TORCH_CHECK(false, "The openreg driver cannot be loaded from ", path, ": ", reason ? reason : "no reason given",
+                ". Set OPENREG_DRIVER to the path of a driver library, or reinstall torch_openreg (docs/hal.md).");
+  }
+  auto get = reinterpret_cast<openreg_get_driver_fn>(dlsym(library, OPENREG_GET_DRIVER_SYMBOL));
+  TORCH_CHECK(get != nullptr, "The library ", path, " is no openreg driver: it does not export ", OPENREG_GET_DRIVER_SYMBOL,
+              " (docs/hal.md).");
+  const openreg_driver* table = nullptr;
+  const openreg_status status = get(OPENREG_HAL_MAJOR, &table);
+  TORCH_CHECK(status == OPENREG_OK && table != nullptr && table->major == OPENREG_HAL_MAJOR, "The driver ", path,
+              " does not implement HAL version ", OPENREG_HAL_MAJOR,
+              table ? ".x but " + std::to_string(table->major) + "." + std::to_string(table->minor) : ".x",
+              "; use a driver built against csrc/hal/openreg_hal.h of this torch_openreg (docs/hal.md).");
+#define OPENREG_CHECK_ENTRY(entry)                                                                                   \
+  TORCH_CHECK(offsetof(openreg_driver, entry) + sizeof(table->entry) <= table->struct_size && table->entry != nullptr, \
+              "The driver ", path, " lacks the required HAL entry '" #entry "' (docs/hal.md lists the entries).");
+  OPENREG_REQUIRED_ENTRIES(OPENREG_CHECK_ENTRY)
+#undef OPENREG_CHECK_ENTRY
+  return table;
+}
+
+// Torch's device numbers -> the driver's. CUDA_VISIBLE_DEVICES' rule: the first invalid number ends the list.
+std::vector<int> visible_devices(const DriverSettings& settings, int count) {
+  std::vector<int> devices;
+  if (!settings.visible_set) {
+    for (int i = 0; i < count && i < kMaxDevices; ++i) devices.push_back(i);
+    return devices;
+  }
+  for (int device : settings.visible) {
+    if (device < 0 || device >= count || devices.size() == kMaxDevices) break;
+    devices.push_back(device);
+  }
+  return devices;
+}
+
+void start_locked(State& s) {
+  TORCH_CHECK(!s.stopped, "The openreg driver was shut down; a new process is needed to use it again.");
+  TORCH_CHECK(s.settings.layers.empty(), "OPENREG_LAYERS names the layer '", s.settings.layers.front(),
+              "', which this version does not have (docs/hal.md lists the layers).");
+  const openreg_driver* table = load_table(s.settings.path);
+  std::vector<openreg_option> options;
+  for (const auto& [key, value] : s.settings.options) options.push_back({key.c_str(), value.c_str()});
+  openreg_status status = table->init(options.data(), options.size());
+  TORCH_CHECK(status == OPENREG_OK, "The openreg driver '", table->name, "' did not start: ", table->last_message());
+
+  int32_t count = 0;
+  status = table->device_count(&count);
+  TORCH_CHECK(status == OPENREG_OK, "The openreg driver '", table->name, "' cannot count its devices: ", table->last_message());
+  const std::vector<int> devices = visible_devices(s.settings, count);
+  for (size_t i = 0; i < devices.size(); ++i) {
+    detail::driver_device_of[i] = devices[i];
+    const bool mapped = offsetof(openreg_driver, mem_kernel_view) < table->struct_size && table->mem_kernel_view != nullptr &&
+                        table->mem_kernel_view(devices[i], &detail::kernel_delta_of[i]) == OPENREG_OK;
+    detail::kernel_view_of[i] = mapped;
+    if (!mapped) detail::kernel_delta_of[i] = 0;
+  }
+  static const int registered = pthread_atfork(nullptr, nullptr, mark_forked_child);
+  (void)registered;
+  s.table = table;
+  s.visible_count = static_cast<int>(devices.size());
+  s.identity = {table->name, s.settings.path, table->major, table->minor, s.settings.layers};
+  detail::driver_table.store(table, std::memory_order_release);
+}
+
+const char* status_name(openreg_status status) {
+  switch (status) {
+    case OPENREG_NOT_READY: return "not ready";
+    case OPENREG_INVALID_VALUE: return "invalid value";
+    case OPENREG_INVALID_DEVICE: return "invalid device";
+    case OPENREG_OUT_OF_MEMORY: return "out of memory";
+    case OPENREG_UNSUPPORTED: return "unsupported";
+    case OPENREG_NOT_INITIALIZED: return "not initialized";
+    case OPENREG_FORKED: return "forked process";
+    case OPENREG_LAUNCH_FAILED: return "launch failed";
+    case OPENREG_DEVICE_LOST: return "device lost";
+    case OPENREG_INTERNAL: return "internal error";
+    default: return "unknown status";
+  }
+}
+
+}  // namespace
+
+void configure_driver(DriverSettings settings) {
+  State& s = state();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  TORCH_CHECK(s.table == nullptr, "The openreg driver has already started; configure it before the first use of a device.");
+  s.settings = std::move(settings);
+}
+
+void start_driver() {
+  if (driver_started()) return;
+  State& s = state();
+  if (s.forked) detail::throw_not_started();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  if (s.table == nullptr) start_locked(s);
+}
+
+bool driver_started() noexcept { return detail::driver_table.load(std::memory_order_acquire) != nullptr; }
+bool in_bad_fork() noexcept { return state().forked; }
+bool driver_stopped() noexcept { return state().stopped; }
+
+bool stop_driver(uint64_t timeout_ns) noexcept {
+  State& s = state();
+  if (!driver_started() || s.stopped.exchange(true)) return true;
+  return s.table->shutdown(timeout_ns) == OPENREG_OK;
+}
+
+DriverIdentity driver_identity() {
+  start_driver();
+  State& s = state();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  return s.identity;
+}
+
+int visible_device_count() { return state().visible_count; }
+
+namespace detail {
+
+void throw_not_started() {
+  TORCH_CHECK(!state().forked,
+              "Cannot re-initialize openreg in forked subprocess. To use openreg with multiprocessing, you must use the "
+              "'spawn' start method");
+  TORCH_CHECK(false, "The openreg driver has not been started; call torch.openreg.init() first.");
+}
+
+void throw_status(openreg_status status, const char* action) {
+  const openreg_driver* table = state().table;
+  const std::string message = table ? table->last_message() : "";
+  std::ostringstream text;
+  text << action << " failed on the openreg device (" << status_name(status) << "): " << message;
+  switch (status) {
+    case OPENREG_OUT_OF_MEMORY: C10_THROW_ERROR(OutOfMemoryError, text.str());
+    case OPENREG_UNSUPPORTED: C10_THROW_ERROR(NotImplementedError, text.str());
+    case OPENREG_INVALID_VALUE: C10_THROW_ERROR(ValueError, text.str());
+    case OPENREG_INVALID_DEVICE:
+    case OPENREG_NOT_INITIALIZED:
+    case OPENREG_FORKED: C10_THROW_ERROR(Error, text.str());
+    default: throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, status, text.str());
+  }
+}
+
+}  // namespace detail
+}  // namespace openreg

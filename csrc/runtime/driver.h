@@ -1,0 +1,89 @@
+// The driver: settings, loading, start and stop, and the table that the rest of the runtime calls.
+//
+// Device numbers: torch sees the visible devices 0..device_count()-1; the driver's own numbers appear only in
+// calls through hal(). driver_device() translates.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "hal/openreg_hal.h"
+#include "runtime/export.h"
+
+namespace openreg {
+
+constexpr int kMaxDevices = 64;
+
+struct DriverSettings {
+  std::string path;                            // the driver's shared library
+  std::vector<std::string> layers;             // names of layers to stack, first = closest to the caller
+  std::map<std::string, std::string> options;  // passed to the driver's init
+  bool visible_set = false;                    // false: every device is visible
+  std::vector<int> visible;                    // driver device numbers in torch's order
+};
+
+// Stores the settings for start(). Throws when the driver has been started. Any thread.
+OPENREG_API void configure_driver(DriverSettings settings);
+
+// Loads and starts the driver; later calls do nothing. Throws a sentence that names the file, the entry or the
+// option at fault; the next call tries again. Any thread.
+OPENREG_API void start_driver();
+
+// Whether start_driver() has succeeded.
+OPENREG_API bool driver_started() noexcept;
+
+// Whether this process is a fork of one that had started the driver.
+OPENREG_API bool in_bad_fork() noexcept;
+
+// Stops the driver after at most timeout_ns of draining. Returns whether all work was done. Any thread, once.
+OPENREG_API bool stop_driver(uint64_t timeout_ns) noexcept;
+
+// Whether stop_driver() was called: deleters and event finalisers that run later do nothing.
+OPENREG_API bool driver_stopped() noexcept;
+
+struct DriverIdentity {
+  std::string name, path;
+  uint32_t major = 0, minor = 0;
+  std::vector<std::string> layers;
+};
+OPENREG_API DriverIdentity driver_identity();
+
+// How many devices torch sees; 0 before start_driver().
+int visible_device_count();
+
+namespace detail {
+OPENREG_API extern std::atomic<const openreg_driver*> driver_table;
+OPENREG_API extern int driver_device_of[kMaxDevices];
+OPENREG_API extern intptr_t kernel_delta_of[kMaxDevices];
+OPENREG_API extern bool kernel_view_of[kMaxDevices];
+[[noreturn]] OPENREG_API void throw_not_started();
+[[noreturn]] OPENREG_API void throw_status(openreg_status status, const char* action);
+}  // namespace detail
+
+// The table. Throws when the driver has not been started, and in a forked child. Any thread.
+inline const openreg_driver& hal() {
+  const openreg_driver* table = detail::driver_table.load(std::memory_order_acquire);
+  if (__builtin_expect(table == nullptr, 0)) detail::throw_not_started();
+  return *table;
+}
+
+// Throws the exception that belongs to a status other than OK: "<action> failed: <driver's sentence>".
+inline void check(openreg_status status, const char* action) {
+  if (__builtin_expect(status != OPENREG_OK, 0)) detail::throw_status(status, action);
+}
+
+inline int32_t driver_device(int device) { return detail::driver_device_of[device]; }
+
+// Whether host code that runs in stream order can reach the device's memory.
+inline bool has_kernel_view(int device) { return detail::kernel_view_of[device]; }
+
+// The address at which a task on the device reaches `device_ptr`: in the kernel view where there is one, else the address itself.
+template <class T>
+inline T* kernel_ptr(T* device_ptr, int device) {
+  return reinterpret_cast<T*>(reinterpret_cast<intptr_t>(device_ptr) + (device_ptr ? detail::kernel_delta_of[device] : 0));
+}
+
+}  // namespace openreg

@@ -1,0 +1,126 @@
+// Turning failures into values and back, and waiting.
+#include "runtime/error.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+#include <string>
+
+#include "runtime/device.h"
+#include "runtime/driver.h"
+#include "runtime/launch.h"
+#include "runtime/stream.h"
+
+namespace openreg {
+
+namespace {
+
+std::atomic<void (*)()> interrupt_check{nullptr};
+
+void fill(openreg_error* error, ErrorKind kind, const char* message) noexcept {
+  error->kind = static_cast<int32_t>(kind);
+  std::strncpy(error->message, message, sizeof(error->message) - 1);
+  error->message[sizeof(error->message) - 1] = '\0';
+}
+
+const char* kind_name(int32_t kind) {
+  switch (static_cast<ErrorKind>(kind)) {
+    case ErrorKind::index: return "IndexError";
+    case ErrorKind::value: return "ValueError";
+    case ErrorKind::type: return "TypeError";
+    case ErrorKind::not_implemented: return "NotImplementedError";
+    case ErrorKind::linalg: return "LinAlgError";
+    case ErrorKind::out_of_memory: return "OutOfMemoryError";
+    default: return "RuntimeError";
+  }
+}
+
+double stall_seconds() {
+  static const double seconds = [] {
+    const char* text = std::getenv("OPENREG_STALL_SECONDS");
+    return text ? std::atof(text) : 120.0;
+  }();
+  return seconds;
+}
+
+// The driver's device number -> torch's, for messages.
+int torch_device(int32_t device) {
+  for (int i = 0; i < visible_device_count(); ++i) {
+    if (driver_device(i) == device) return i;
+  }
+  return device;
+}
+
+}  // namespace
+
+void describe_current_exception(openreg_error* error) noexcept {
+  try {
+    throw;
+  } catch (const c10::IndexError& e) {
+    fill(error, ErrorKind::index, e.what_without_backtrace());
+  } catch (const c10::ValueError& e) {
+    fill(error, ErrorKind::value, e.what_without_backtrace());
+  } catch (const c10::TypeError& e) {
+    fill(error, ErrorKind::type, e.what_without_backtrace());
+  } catch (const c10::NotImplementedError& e) {
+    fill(error, ErrorKind::not_implemented, e.what_without_backtrace());
+  } catch (const c10::LinAlgError& e) {
+    fill(error, ErrorKind::linalg, e.what_without_backtrace());
+  } catch (const c10::OutOfMemoryError& e) {
+    fill(error, ErrorKind::out_of_memory, e.what_without_backtrace());
+  } catch (const c10::Error& e) {
+    fill(error, ErrorKind::runtime, e.what_without_backtrace());
+  } catch (const std::exception& e) {
+    fill(error, ErrorKind::runtime, e.what());
+  } catch (...) {
+    fill(error, ErrorKind::runtime, "an exception that is not a std::exception");
+  }
+}
+
+void throw_late_error(const openreg_error& error) {
+  std::ostringstream text;
+  const char* site = launch_site(error.tag);
+  text << error.name << " failed on openreg:" << torch_device(error.device) << ", stream " << error.stream_id << ": "
+       << kind_name(error.kind) << ": " << error.message;
+  if (site[0] != '\0') {
+    text << "\nLaunched at " << site << ".";
+  } else {
+    text << "\nThe operator ran after its call had returned, so this error may name another line. Set OPENREG_LAUNCH_BLOCKING=1 "
+            "to raise it at the call, or OPENREG_LAUNCH_TRACE=1 to see where it was launched.";
+  }
+  text << " Work queued on the stream behind it was skipped; the stream can be used again.";
+  throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, error.status, text.str());
+}
+
+void set_interrupt_check(void (*check)()) { interrupt_check = check; }
+
+void wait_for(WaitFunction poll, void* object, const char* what) {
+  openreg_error error;
+  error.struct_size = sizeof(error);
+  constexpr uint64_t kSliceNs = 50'000'000;
+  const auto start = std::chrono::steady_clock::now();
+  bool stall_reported = stall_seconds() <= 0;
+  for (;;) {
+    error.message[0] = '\0';
+    error.name[0] = '\0';
+    const openreg_status status = poll(object, kSliceNs, &error);
+    if (status == OPENREG_OK) return;
+    if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);
+    if (status != OPENREG_NOT_READY) check(status, "Waiting");
+    if (auto* interrupt = interrupt_check.load()) interrupt();
+    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+    if (!stall_reported && waited.count() > stall_seconds()) {
+      stall_reported = true;
+      std::fprintf(stderr, "openreg: a wait for %s has taken %.0f s. Streams with queued work:\n", what, waited.count());
+      for (c10::DeviceIndex i = 0; i < device_count(); ++i) print_streams(i);
+    }
+  }
+}
+
+}  // namespace openreg

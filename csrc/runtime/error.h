@@ -1,0 +1,29 @@
+// Errors: from the HAL's values to exceptions, and the waits during which late errors are raised.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+
+#include "hal/openreg_hal.h"
+#include "runtime/export.h"
+
+namespace openreg {
+
+// What a host function that caught an exception writes into openreg_error.kind.
+enum class ErrorKind : int32_t { none = 0, runtime, index, value, type, not_implemented, linalg, out_of_memory };
+
+// Fills kind and message from the exception being handled. Call inside a catch block. Never throws.
+OPENREG_API void describe_current_exception(openreg_error* error) noexcept;
+
+// Throws c10::AcceleratorError for a failure that was reported late: names device, stream, operator and launch site.
+[[noreturn]] OPENREG_API void throw_late_error(const openreg_error& error);
+
+// Calls `poll(timeout_ns, &error)` until it returns something else than NOT_READY. Between the slices it lets Ctrl-C through
+// and, after OPENREG_STALL_SECONDS (default 120, 0 = never), prints one stall report. Throws a late error.
+using WaitFunction = openreg_status (*)(void* object, uint64_t timeout_ns, openreg_error* error);
+OPENREG_API void wait_for(WaitFunction poll, void* object, const char* what);
+
+// Installs the function that wait_for calls between slices; it throws to interrupt the wait. Python's layer sets it.
+OPENREG_API void set_interrupt_check(void (*check)());
+
+}  // namespace openreg

@@ -1,0 +1,78 @@
+// Bins and the sorted vector: see Note [Free lists].
+#include "runtime/free_blocks.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace openreg {
+
+void FreeBlocks::insert(Block* block) {
+  if (block->large) {
+    const LargeEntry entry{block->size_bytes, block};
+    large_.insert(std::lower_bound(large_.begin(), large_.end(), entry, before), entry);
+    return;
+  }
+  const uint64_t bin = bin_of(block->size_bytes);
+  Block* head = bins_[bin];
+  block->bin_previous = nullptr;
+  block->bin_next = head;
+  bins_[bin] = block;
+  if (head != nullptr) {
+    head->bin_previous = block;
+    return;
+  }
+  words_[bin / 64] |= uint64_t{1} << (bin % 64);
+  summary_ |= uint64_t{1} << (bin / 64);
+}
+
+void FreeBlocks::remove(Block* block) {
+  if (block->large) {
+    large_.erase(std::lower_bound(large_.begin(), large_.end(), LargeEntry{block->size_bytes, block}, before));
+    return;
+  }
+  if (block->bin_next != nullptr) block->bin_next->bin_previous = block->bin_previous;
+  if (block->bin_previous != nullptr) {
+    block->bin_previous->bin_next = block->bin_next;
+    return;
+  }
+  const uint64_t bin = bin_of(block->size_bytes);
+  bins_[bin] = block->bin_next;
+  if (block->bin_next != nullptr) return;
+  words_[bin / 64] &= ~(uint64_t{1} << (bin % 64));
+  if (words_[bin / 64] == 0) summary_ &= ~(uint64_t{1} << (bin / 64));
+}
+
+Block* FreeBlocks::best_fit(uint64_t size_bytes, bool large) const {
+  if (large) {
+    const auto entry = std::lower_bound(large_.begin(), large_.end(), size_bytes,
+                                        [](const LargeEntry& a, uint64_t wanted) { return a.size_bytes < wanted; });
+    return entry == large_.end() ? nullptr : entry->block;
+  }
+  const uint64_t bin = bin_of(size_bytes);
+  uint64_t word = bin / 64;
+  uint64_t bits = words_[word] >> (bin % 64) << (bin % 64);
+  if (bits == 0) {
+    const uint64_t later = word == kWords - 1 ? 0 : summary_ >> (word + 1) << (word + 1);
+    if (later == 0) return nullptr;
+    word = static_cast<uint64_t>(std::countr_zero(later));
+    bits = words_[word];
+  }
+  return bins_[word * 64 + static_cast<uint64_t>(std::countr_zero(bits))];
+}
+
+void FreeBlocks::append_whole_segments(std::vector<Block*>& blocks) const {
+  for (Block* block = bins_[kBins - 1]; block != nullptr; block = block->bin_next) blocks.push_back(block);
+  for (const LargeEntry& entry : large_) {
+    if (entry.block->whole_segment()) blocks.push_back(entry.block);
+  }
+}
+
+FreeBlocks& DevicePool::find_or_make(c10::StreamId stream) {
+  for (const auto& lists : streams_) {
+    if (lists->stream() == stream) return *(last_ = lists.get());
+  }
+  streams_.push_back(std::make_unique<FreeBlocks>(stream));
+  return *(last_ = streams_.back().get());
+}
+
+}  // namespace openreg

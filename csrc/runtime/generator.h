@@ -1,0 +1,52 @@
+// Random numbers: a counter-based (Philox 4x32-10) generator whose state is (seed, offset). The offset advances on the
+// host at launch, so results do not depend on when streams run. State: 16 bytes, seed then offset, little-endian.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <c10/core/GeneratorImpl.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "runtime/export.h"
+
+namespace openreg {
+
+struct PhiloxState {
+  uint64_t seed;
+  uint64_t offset;  // in 32-bit numbers; always a multiple of 4
+};
+
+class OPENREG_API Generator final : public c10::GeneratorImpl {
+ public:
+  explicit Generator(c10::DeviceIndex device);
+  void set_current_seed(uint64_t seed) override;
+  void set_offset(uint64_t offset) override;  // throws unless a multiple of 4
+  uint64_t get_offset() const override { return state_->offset; }
+  uint64_t current_seed() const override { return state_->seed; }
+  uint64_t seed() override;
+  void set_state(const c10::TensorImpl& state) override;
+  c10::intrusive_ptr<c10::TensorImpl> get_state() const override;
+  void graphsafe_set_state(const c10::intrusive_ptr<c10::GeneratorImpl>& state) override;
+  c10::intrusive_ptr<c10::GeneratorImpl> graphsafe_get_state() const override;
+  static c10::DeviceType device_type() { return c10::DeviceType::PrivateUse1; }
+
+  // Returns the state and advances the offset by `numbers` 32-bit numbers rounded up to a multiple of 4.
+  // The caller holds mutex_.
+  PhiloxState advance(uint64_t numbers);
+
+ private:
+  Generator* clone_impl() const override;
+  std::shared_ptr<PhiloxState> state_;  // shared with generators that took it by graphsafe_set_state
+};
+
+// The device's default generator. Throws for a device that does not exist.
+OPENREG_API const at::Generator& default_generator(c10::DeviceIndex device);
+OPENREG_API at::Generator make_generator(c10::DeviceIndex device);
+
+// Reserves `numbers` 32-bit numbers per launch from `generator` (the device's default one when empty), under its lock.
+// Throws when the generator belongs to another device type. Any thread.
+OPENREG_API PhiloxState reserve_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, uint64_t numbers);
+
+}  // namespace openreg

@@ -1,0 +1,130 @@
+// Enqueueing work: descriptors, launch sites, and waiting when OPENREG_LAUNCH_BLOCKING=1.
+#include "runtime/launch.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+#include "runtime/driver.h"
+#include "runtime/stream.h"
+
+namespace openreg {
+
+namespace {
+
+bool environment_flag(const char* name) {
+  const char* text = std::getenv(name);
+  return text != nullptr && text[0] != '\0' && std::strcmp(text, "0") != 0;
+}
+
+// The last launch sites, by tag. Older ones are overwritten: a late error names its site when at most this many launches followed.
+constexpr uint64_t kSites = 1 << 14;
+struct Site {
+  uint64_t tag;
+  char text[120];
+};
+
+struct Sites {
+  std::mutex mutex;  // LOCK: next, entries
+  uint64_t next = 1;
+  Site entries[kSites] = {};
+  void (*source)(char*, size_t) = nullptr;
+};
+
+Sites& sites() {
+  static Sites* leaked = new Sites;
+  return *leaked;
+}
+
+bool launch_trace() {
+  static const bool on = environment_flag("OPENREG_LAUNCH_TRACE");
+  return on;
+}
+
+uint64_t remember_launch_site() {
+  Sites& s = sites();
+  if (s.source == nullptr) return 0;
+  char text[sizeof(Site::text)] = "";
+  s.source(text, sizeof(text));
+  std::lock_guard<std::mutex> lock(s.mutex);
+  const uint64_t tag = s.next++;
+  Site& site = s.entries[tag % kSites];
+  site.tag = tag;
+  std::memcpy(site.text, text, sizeof(text));
+  return tag;
+}
+
+openreg_launch_desc describe(const char* name, void (*cleanup)(void*) = nullptr) {
+  openreg_launch_desc desc = {};
+  desc.struct_size = sizeof(desc);
+  desc.name = name;
+  desc.cleanup = cleanup;
+  if (__builtin_expect(launch_trace(), 0)) desc.tag = remember_launch_site();
+  return desc;
+}
+
+void after_launch(c10::Stream stream) {
+  if (__builtin_expect(launch_blocking(), 0)) synchronize_stream(stream);
+}
+
+}  // namespace
+
+bool launch_blocking() noexcept {
+  static const bool on = environment_flag("OPENREG_LAUNCH_BLOCKING");
+  return on;
+}
+
+void set_launch_site_source(void (*source)(char* text, size_t size)) { sites().source = source; }
+
+const char* launch_site(uint64_t tag) {
+  Sites& s = sites();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  const Site& site = s.entries[tag % kSites];
+  return tag != 0 && site.tag == tag ? site.text : "";
+}
+
+void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn, const void* args, size_t size,
+                      void (*cleanup)(void*)) {
+  const openreg_launch_desc desc = describe(name, cleanup);
+  check(hal().launch_host_func(stream_handle(stream), fn, args, size, &desc), name);
+  after_launch(stream);
+}
+
+openreg_kernel Kernel::handle(c10::DeviceIndex device) {
+  auto& entry = reinterpret_cast<std::atomic<openreg_kernel>&>(handles_[device]);
+  if (openreg_kernel loaded = entry.load(std::memory_order_acquire)) return loaded;
+  static std::mutex mutex;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (openreg_kernel loaded = entry.load()) return loaded;
+  openreg_kernel kernel = nullptr;
+  check(hal().kernel_load(driver_device(device), name_, reinterpret_cast<const void*>(function_), 0, &kernel), name_);
+  entry.store(kernel, std::memory_order_release);
+  return kernel;
+}
+
+void Kernel::launch_bytes(c10::Stream stream, const char* op, uint64_t threads, const void* args, size_t size) {
+  constexpr uint64_t kBlock = 1024;
+  const uint64_t blocks = (threads + kBlock - 1) / kBlock;
+  openreg_geometry geometry = {{static_cast<uint32_t>(blocks), static_cast<uint32_t>(blocks >> 32) + 1, 1}, {kBlock, 1, 1}};
+  const openreg_launch_desc desc = describe(op);
+  check(hal().launch_kernel(stream_handle(stream), handle(stream.device_index()), &geometry, args, size, &desc), op);
+  after_launch(stream);
+}
+
+void launch_copy(c10::Stream stream, const char* name, void* dst, c10::Device dst_device, const void* src, c10::Device src_device,
+                 size_t bytes) {
+  if (bytes == 0) return;
+  const auto index = [](c10::Device device) { return device.is_cpu() ? -1 : driver_device(device.index()); };
+  const openreg_launch_desc desc = describe(name);
+  check(hal().copy(stream_handle(stream), dst, index(dst_device), src, index(src_device), bytes, &desc), name);
+  after_launch(stream);
+}
+
+void launch_fill(c10::Stream stream, const char* name, void* dst, uint8_t value, size_t bytes) {
+  if (bytes == 0) return;
+  const openreg_launch_desc desc = describe(name);
+  check(hal().fill(stream_handle(stream), dst, value, bytes, &desc), name);
+  after_launch(stream);
+}
+
+}  // namespace openreg

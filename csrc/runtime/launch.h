@@ -1,0 +1,54 @@
+// Launch: how operators put work on a stream. Everything here captures what the work needs and returns at once,
+// unless OPENREG_LAUNCH_BLOCKING=1 or the stream's queue is full.
+#pragma once
+
+#include <c10/core/Stream.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hal/openreg_hal.h"
+#include "runtime/export.h"
+
+namespace openreg {
+
+// Enqueues `fn` with a copy of `size` bytes of `args`. `name` lives as long as the process (an operator's name). `cleanup`
+// (may be null) runs exactly once with the copied bytes, on whichever thread finishes or drops the task. Throws when the driver refuses;
+// then cleanup has not run and the caller still owns what the bytes own.
+OPENREG_API void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn, const void* args, size_t size,
+                                  void (*cleanup)(void*) = nullptr);
+
+// Device code of this library, one per kernel function: loaded on a device when it is first launched there.
+// `function` is what the simulator runs (driver/sim/sim_kernel.h); a driver for real hardware replaces the image.
+class OPENREG_API Kernel {
+ public:
+  Kernel(const char* name, void (*function)(const openreg_geometry*, const void*)) : name_(name), function_(function) {}
+  // Enqueues the kernel over `threads` elements (a 1-D grid in blocks of 1024). Pointers inside args are kernel_ptr()s.
+  template <class Args>
+  void launch(c10::Stream stream, const char* op, uint64_t threads, const Args& args) {
+    launch_bytes(stream, op, threads, &args, sizeof(Args));
+  }
+
+ private:
+  void launch_bytes(c10::Stream stream, const char* op, uint64_t threads, const void* args, size_t size);
+  openreg_kernel handle(c10::DeviceIndex device);
+  const char* name_;
+  void (*function_)(const openreg_geometry*, const void*);
+  openreg_kernel handles_[64] = {};
+};
+
+// Copies and fills in stream order; a host address is one that stays valid until the task ran.
+OPENREG_API void launch_copy(c10::Stream stream, const char* name, void* dst, c10::Device dst_device, const void* src,
+                             c10::Device src_device, size_t bytes);
+OPENREG_API void launch_fill(c10::Stream stream, const char* name, void* dst, uint8_t value, size_t bytes);
+
+// Whether OPENREG_LAUNCH_BLOCKING=1.
+OPENREG_API bool launch_blocking() noexcept;
+
+// Returns the text of the calling thread's launch site ("file.py:12 in step"), for OPENREG_LAUNCH_TRACE=1. Python's layer sets it.
+OPENREG_API void set_launch_site_source(void (*source)(char* text, size_t size));
+
+// The launch site that a descriptor tag stands for, or "" when none was recorded.
+OPENREG_API const char* launch_site(uint64_t tag);
+
+}  // namespace openreg

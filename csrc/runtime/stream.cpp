@@ -1,0 +1,130 @@
+// The stream pool. Handles are created at first use and leaked with the process.
+#include "runtime/stream.h"
+
+#include <c10/util/Exception.h>
+
+#include <atomic>
+#include <cstdio>
+#include <mutex>
+
+#include "runtime/device.h"
+#include "runtime/driver.h"
+#include "runtime/error.h"
+
+namespace openreg {
+
+namespace {
+
+constexpr int kSlots = 1 + 2 * kStreamsPerPool;  // default, normal pool, high-priority pool
+
+struct DeviceStreams {
+  std::atomic<openreg_stream> handles[kSlots];
+  std::atomic<uint32_t> next[2];
+};
+
+DeviceStreams streams[kMaxDevices];  // zero-initialised, trivially destroyed
+std::mutex create_mutex;
+thread_local c10::StreamId current_ids[kMaxDevices] = {};
+
+c10::Stream make(c10::StreamId id, c10::DeviceIndex device) {
+  return c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device), id);
+}
+
+c10::StreamId pooled_id(c10::DeviceIndex device, int high, int slot) {
+  return (static_cast<c10::StreamId>(device) * 2 + high) * kStreamsPerPool + slot + 1;
+}
+
+// The slot of an id on its device, or -1 for an id that the device never handed out.
+int slot_of(c10::StreamId id, c10::DeviceIndex device) {
+  if (id == 0) return 0;
+  const c10::StreamId first = pooled_id(device, 0, 0);
+  const c10::StreamId slot = id - first;
+  return slot >= 0 && slot < 2 * kStreamsPerPool ? static_cast<int>(slot) + 1 : -1;
+}
+
+openreg_stream create(c10::DeviceIndex device, int slot) {
+  std::lock_guard<std::mutex> lock(create_mutex);
+  auto& entry = streams[device].handles[slot];
+  if (openreg_stream existing = entry.load()) return existing;
+  const openreg_device_info info = device_info(device);
+  const int32_t priority = slot > kStreamsPerPool ? info.priority_greatest : info.priority_least;
+  openreg_stream handle = nullptr;
+  check(hal().stream_create(driver_device(device), priority, &handle), "Creating a stream");
+  entry.store(handle, std::memory_order_release);
+  return handle;
+}
+
+openreg_stream handle_of_slot(c10::DeviceIndex device, int slot) {
+  openreg_stream handle = streams[device].handles[slot].load(std::memory_order_acquire);
+  if (__builtin_expect(handle == nullptr || !driver_started(), 0)) {
+    hal();  // raises in a forked child, where an old handle is no stream
+    handle = create(device, slot);
+  }
+  return handle;
+}
+
+}  // namespace
+
+c10::Stream current_stream(c10::DeviceIndex device) noexcept { return make(current_ids[device], device); }
+c10::Stream default_stream(c10::DeviceIndex device) noexcept { return make(0, device); }
+
+c10::Stream exchange_stream(c10::Stream stream) {
+  const c10::DeviceIndex device = stream.device_index();
+  check_device(device);
+  TORCH_CHECK(slot_of(stream.id(), device) >= 0, "Stream ", stream.id(), " does not belong to openreg:", static_cast<int>(device),
+              ".");
+  const c10::Stream before = current_stream(device);
+  current_ids[device] = stream.id();
+  return before;
+}
+
+c10::Stream stream_from_pool(c10::DeviceIndex device, int priority) {
+  check_device(device);
+  const int high = priority < 0 ? 1 : 0;
+  const uint32_t turn = streams[device].next[high].fetch_add(1, std::memory_order_relaxed);
+  return make(pooled_id(device, high, static_cast<int>(turn % kStreamsPerPool)), device);
+}
+
+openreg_stream stream_handle(c10::Stream stream) {
+  const c10::DeviceIndex device = stream.device_index();
+  TORCH_CHECK(stream.device_type() == c10::DeviceType::PrivateUse1 && device >= 0 && device < device_count(), "The stream ",
+              stream.id(), " of ", stream.device(), " is no stream of a visible openreg device.");
+  const int slot = slot_of(stream.id(), device);
+  TORCH_CHECK(slot >= 0, "Stream ", stream.id(), " does not belong to openreg:", static_cast<int>(device), ".");
+  return handle_of_slot(device, slot);
+}
+
+openreg_stream current_stream_handle(c10::DeviceIndex device) {
+  const c10::StreamId id = current_ids[device];
+  return handle_of_slot(device, id == 0 ? 0 : slot_of(id, device));
+}
+
+bool query_stream(c10::Stream stream) {
+  const openreg_status status = hal().stream_query(stream_handle(stream));
+  if (status == OPENREG_NOT_READY) return false;
+  check(status, "Querying a stream");
+  return true;
+}
+
+void synchronize_stream(c10::Stream stream) {
+  openreg_stream handle = stream_handle(stream);
+  wait_for(
+      [](void* object, uint64_t timeout_ns, openreg_error* error) {
+        return hal().stream_synchronize(static_cast<openreg_stream>(object), timeout_ns, error);
+      },
+      handle, "a stream");
+}
+
+void print_streams(c10::DeviceIndex device) {
+  for (auto& entry : streams[device].handles) {
+    openreg_stream handle = entry.load();
+    openreg_stream_info info = {};
+    info.struct_size = sizeof(info);
+    if (handle == nullptr || hal().stream_info(handle, &info) != OPENREG_OK || info.queued == 0) continue;
+    std::fprintf(stderr, "  openreg:%d stream %llu: %llu tasks queued, running: %s (for %.3f s)\n", static_cast<int>(device),
+                 static_cast<unsigned long long>(info.stream_id), static_cast<unsigned long long>(info.queued),
+                 info.running[0] ? info.running : "nothing (it waits for an event)", info.running_for_ns * 1e-9);
+  }
+}
+
+}  // namespace openreg

@@ -1,0 +1,41 @@
+// Streams: the pool behind c10::Stream, and the calling thread's current stream of each device.
+//
+// Ids. 0 is the default stream of its device (c10::Stream::DEFAULT). Pooled streams have ids that no other device uses:
+// ((device * 2 + high) * 32 + slot) + 1. Streams live as long as the process, because torch.Stream has no destructor call;
+// the pool has 32 per device and priority and hands them out in turn.
+#pragma once
+
+#include <c10/core/Stream.h>
+
+#include "hal/openreg_hal.h"
+#include "runtime/export.h"
+
+namespace openreg {
+
+constexpr int kStreamsPerPool = 32;
+
+// The calling thread's current stream of the device. The device must exist. Hot.
+OPENREG_API c10::Stream current_stream(c10::DeviceIndex device) noexcept;
+OPENREG_API c10::Stream default_stream(c10::DeviceIndex device) noexcept;
+
+// Makes the stream current for its device (and only that) on the calling thread; returns the one before.
+OPENREG_API c10::Stream exchange_stream(c10::Stream stream);
+
+// The next pooled stream; a negative priority takes the high-priority pool.
+OPENREG_API c10::Stream stream_from_pool(c10::DeviceIndex device, int priority);
+
+// The driver's handle, created at first use. Throws for an id that this device never handed out. Any thread; hot.
+OPENREG_API openreg_stream stream_handle(c10::Stream stream);
+
+// The handle of the calling thread's current stream of the device.
+OPENREG_API openreg_stream current_stream_handle(c10::DeviceIndex device);
+
+OPENREG_API bool query_stream(c10::Stream stream);
+
+// Waits for the stream; raises its late error. Lets Ctrl-C through.
+OPENREG_API void synchronize_stream(c10::Stream stream);
+
+// Prints one line per stream of the device that has queued work, for stall reports.
+OPENREG_API void print_streams(c10::DeviceIndex device);
+
+}  // namespace openreg

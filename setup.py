@@ -1,0 +1,170 @@
+"""Builds torch_openreg: three shared libraries and the Python package.
+
+- lib/libopenreg_<driver>.so: drivers. They know csrc/hal only and link neither torch nor Python.
+- lib/libtorch_openreg.so: runtime and operators. Links torch, no driver, no Python.
+- _C: the bindings.
+
+    pip install .                        # builds against the reference torch, in isolation
+    pip install --no-build-isolation .   # builds against the torch that is installed
+    python setup.py build_ext --inplace  # for work on the sources
+
+Sources are listed one by one: a file that is not in a list is not part of the product.
+"""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VERSION = "0.1.0"
+SUPPORTED_TORCH = ((2, 13), (2, 15))
+
+
+def refuse(sentence):
+    sys.exit(f"torch_openreg cannot be built: {sentence}")
+
+
+if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+    refuse(f"it needs Linux on x86_64 or aarch64, and this is {sys.platform} on {platform.machine()}.")
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    refuse(f"it needs Python 3.10 to 3.13, and this is {platform.python_version()}.")
+
+# The build must not load an installed torch_openreg through torch's autoload.
+os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
+try:
+    import torch
+    from torch.utils.cpp_extension import BuildExtension, CppExtension
+except ImportError as error:
+    refuse(f"torch cannot be imported ({error}). Use `pip install .`, which brings its own, or install torch 2.13 to 2.15 first.")
+
+from setuptools import Extension, setup  # noqa: E402  (after the checks above, so that their sentence comes first)
+
+TORCH_MINOR = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
+    refuse(f"it supports torch 2.13 to 2.15, and this is torch {torch.__version__}.")
+
+DRIVER_SOURCES = {
+    "sim": """
+        compute_slots copy device driver event executor failure fault_report host_memory launch memory options random_schedule schedule status stream worker
+    """,
+}
+
+TORCH_SOURCES = """
+    runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/driver runtime/error runtime/event runtime/free_blocks runtime/generator runtime/guard runtime/hooks runtime/host_allocator runtime/launch runtime/storage runtime/stream
+    aten/copy aten/factories aten/op_stats aten/registration aten/tensor
+    aten/engine/arguments aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result aten/engine/run
+    aten/engine/task
+"""
+
+PYTHON_SOURCES = "python/module python/bind_device python/bind_stream python/bind_generator python/bind_op_stats"
+
+# What `torch_openreg.get_include()` offers to operators that are built outside the tree.
+PUBLIC_HEADERS = """
+    hal/openreg_hal.h
+    runtime/export.h runtime/device.h runtime/device_allocator.h runtime/driver.h runtime/error.h runtime/event.h
+    runtime/generator.h runtime/host_allocator.h runtime/launch.h runtime/storage.h runtime/stream.h
+    driver/sim/sim_kernel.h
+"""
+
+COMPILE_FLAGS = ["-std=c++20", "-O2", "-g0", "-Wall", "-Wno-interference-size", "-fvisibility=hidden", "-ffp-contract=off"]
+LINK_FLAGS = ["-Wl,--no-as-needed", "-Wl,-s"]
+
+
+def sources(names, folder=""):
+    return [str(Path("csrc", folder, f"{name}.cpp")) for name in names.split()]
+
+
+def driver_extension(name):
+    return Extension(
+        f"torch_openreg.lib.libopenreg_{name}",
+        sources(DRIVER_SOURCES[name], f"driver/{name}"),
+        include_dirs=[str(ROOT / "csrc")],
+        extra_compile_args=COMPILE_FLAGS,
+        extra_link_args=["-Wl,-s", "-pthread", "-Wl,--no-undefined"],
+        language="c++",
+    )
+
+
+def torch_extension(name, names, **options):
+    extension = CppExtension(
+        name,
+        sources(names),
+        include_dirs=[str(ROOT / "csrc")],
+        extra_compile_args=COMPILE_FLAGS,
+        **options,
+    )
+    extension.libraries = [library for library in extension.libraries if "libtorch_openreg" not in name or library != "torch_python"]
+    return extension
+
+
+def extensions():
+    return [
+        *(driver_extension(name) for name in DRIVER_SOURCES),
+        torch_extension("torch_openreg.lib.libtorch_openreg", TORCH_SOURCES, extra_link_args=LINK_FLAGS),
+        torch_extension(
+            "torch_openreg._C",
+            PYTHON_SOURCES,
+            libraries=["torch_openreg"],
+            extra_link_args=[*LINK_FLAGS, "-Wl,-rpath,$ORIGIN/lib"],
+        ),
+    ]
+
+
+class BuildAll(BuildExtension):
+    """Builds the libraries in order, then writes the build's facts and the public headers beside them."""
+
+    def get_ext_filename(self, fullname):
+        if ".lib." in fullname or fullname.startswith("lib"):
+            return str(Path(*fullname.split("."))) + ".so"
+        return super().get_ext_filename(fullname)
+
+    def build_extensions(self):
+        self.check_tools()
+        for extension in self.extensions:
+            if extension.name == "torch_openreg._C":
+                extension.library_dirs.insert(0, str(Path(self.build_lib).resolve() / "torch_openreg" / "lib"))
+        super().build_extensions()
+        self.write_facts(Path(self.build_lib) / "torch_openreg")
+
+    def copy_extensions_to_source(self):
+        (ROOT / "torch_openreg" / "lib").mkdir(exist_ok=True)
+        super().copy_extensions_to_source()
+        self.write_facts(ROOT / "torch_openreg")
+
+    def write_facts(self, package):
+        (package / "_build_info.py").write_text(
+            '"""Written by setup.py: what this installation was built with."""\n\n'
+            f"VERSION = {VERSION!r}\n"
+            f"TORCH_VERSION = {torch.__version__.split('+')[0]!r}\n"
+            f"COMPILER = {self.compiler_version!r}\n"
+            f"PLATFORM = {sys.platform + '-' + platform.machine()!r}\n"
+        )
+        for header in PUBLIC_HEADERS.split():
+            target = package / "include" / header
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / "csrc" / header, target)
+
+    def check_tools(self):
+        compiler = os.environ.get("CXX", "c++")
+        try:
+            found = subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            refuse(f"the C++ compiler {compiler!r} was not found. Install one that knows C++20 (GCC 11, Clang 14 or later), or set CXX.")
+        self.compiler_version = found.stdout.splitlines()[0]
+        header = Path(torch.__file__).parent / "include" / "ATen" / "core" / "Tensor.h"
+        if not header.exists():
+            refuse(f"the torch at {Path(torch.__file__).parent} has no C++ headers ({header} is missing). Install torch from a wheel.")
+        # Two compilers at a time fit in 4 GB; ninja would start one per core plus two.
+        os.environ.setdefault("MAX_JOBS", str(min(os.cpu_count() or 1, 8)))
+
+
+setup(
+    version=VERSION,
+    install_requires=[f"torch=={TORCH_MINOR[0]}.{TORCH_MINOR[1]}.*", "numpy"],
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildAll},
+    package_data={"torch_openreg": ["py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml"]},
+)

@@ -1,0 +1,95 @@
+"""Fixtures for all tests: a second process with its own environment, every device, and the check that a test
+leaves the current device, the current streams and the devices' errors as it found them.
+
+Needs pytest only, so that tests/driver runs without torch; the check is active once torch_openreg is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+os.environ.setdefault("OPENREG_DEVICES", "2")
+
+
+@pytest.fixture(params=[0, 1], ids=["openreg:0", "openreg:1"])
+def device(request):
+    """Each device in turn, as torch.device; device 0 is the current one."""
+    import torch
+
+    return torch.device("openreg", request.param)
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Runs pieces of Python code, one after the other, in a process of its own: python(code, ..., env={...}, timeout=120).
+
+    OPENREG_* variables are those of `env` only, and torch_openreg is the one under test. With `check` a non-zero
+    exit status fails the test with the output. Returns subprocess.CompletedProcess with text output.
+    """
+
+    def run(*pieces, env=None, timeout=120, check=True):
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENREG_")}
+        environment["PYTHONPATH"] = os.pathsep.join([_package_root(), environment.get("PYTHONPATH", "")])
+        environment.update(env or {})
+        result = subprocess.run(
+            [sys.executable, "-c", "\n".join(map(textwrap.dedent, pieces))],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check and result.returncode != 0:
+            pytest.fail(f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}", pytrace=False)
+        return result
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def state_is_unchanged():
+    """Fails a test that leaves another current device or stream, or an error that nobody has seen."""
+    before = _current_state()
+    yield
+    after = _current_state()
+    if before is not None and after is not None and before != after:
+        _restore(before)
+        pytest.fail(f"The test changed the current device or streams from {before} to {after}.", pytrace=False)
+    if after is not None:
+        import torch
+
+        for index in range(torch.openreg.device_count()):
+            torch.openreg.synchronize(index)
+
+
+def _package_root():
+    spec = importlib.util.find_spec("torch_openreg")
+    return os.path.dirname(os.path.dirname(spec.origin)) if spec else ""
+
+
+def _current_state():
+    if "torch_openreg" not in sys.modules or not hasattr(sys.modules.get("torch"), "openreg"):
+        return None
+    import torch
+
+    if not torch.openreg.is_initialized():
+        return None
+    streams = [torch.openreg.current_stream(index).stream_id for index in range(torch.openreg.device_count())]
+    return torch.openreg.current_device(), streams
+
+
+def _restore(state):
+    import torch
+
+    device, streams = state
+    device_type = int(torch._C._autograd.DeviceType.PrivateUse1)
+    for index, stream_id in enumerate(streams):
+        stream = torch.Stream(stream_id=stream_id, device_index=index, device_type=device_type)
+        torch.openreg.set_stream(stream)
+    torch.openreg.set_device(device)

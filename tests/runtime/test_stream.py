@@ -1,0 +1,370 @@
+"""Streams: which is current, who waits for whom, ids and priorities, waiting, and threads."""
+
+import threading
+import time
+
+import pytest
+import torch
+import torch_openreg  # noqa: F401
+
+BUSY_NS = 100_000_000  # long against the host's time for a call, short against a test's
+
+
+def test_the_default_stream_is_current_at_first_in_every_thread(device):
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.openreg.current_stream(device)))
+    thread.start()
+    thread.join()
+    assert torch.openreg.current_stream(device) == torch.openreg.default_stream(device) == seen[0]
+    assert torch.openreg.current_stream(device).device == device
+    assert torch.accelerator.current_stream(device) == torch.openreg.current_stream(device)
+
+
+def test_streams_are_torch_streams_and_compare_and_hash_like_them(device):
+    stream = torch.openreg.Stream(device)
+    same = torch.Stream(stream_id=stream.stream_id, device_index=stream.device_index, device_type=stream.device_type)
+    assert isinstance(stream, torch.Stream) and stream.device == device
+    assert stream == same and hash(stream) == hash(same) and len({stream, same}) == 1
+    assert stream != torch.openreg.Stream(device)
+    assert stream != None and stream != 3 and stream != "stream"  # noqa: E711
+    assert repr(stream) == f"torch.openreg.Stream(device={device}, stream_id={stream.stream_id})"
+
+
+def test_a_stream_and_its_device_are_current_inside_its_context(device):
+    stream = torch.openreg.Stream(device)
+    for context in (torch.openreg.stream(stream), stream):
+        with context:
+            assert torch.openreg.current_device() == device.index
+            assert torch.openreg.current_stream() == stream
+            other = 1 - device.index
+            assert torch.openreg.current_stream(other) == torch.openreg.default_stream(other)
+        assert torch.openreg.current_device() == 0
+        assert torch.openreg.current_stream(device) == torch.openreg.default_stream(device)
+
+
+def test_stream_contexts_nest_and_restore_after_an_exception(device):
+    first, second = torch.openreg.Stream(device), torch.openreg.Stream(1 - device.index)
+    with torch.openreg.stream(first):
+        with pytest.raises(KeyError):
+            with torch.openreg.stream(second):
+                with torch.openreg.stream(first):
+                    assert torch.openreg.current_stream() == first
+                assert torch.openreg.current_stream() == second
+                raise KeyError
+        assert torch.openreg.current_stream() == first
+        with torch.openreg.stream(None):
+            assert torch.openreg.current_stream() == first
+
+
+def test_the_context_of_a_stream_on_another_device_restores_that_devices_stream():
+    outer, inner = torch.openreg.Stream(1), torch.openreg.Stream(1)
+    with torch.openreg.device(1):
+        torch.openreg.set_stream(outer)
+    try:
+        with torch.openreg.stream(inner):
+            assert torch.openreg.current_stream(1) == inner
+        assert torch.openreg.current_stream(1) == outer
+        assert torch.openreg.current_device() == 0
+    finally:
+        torch.openreg.set_stream(torch.openreg.default_stream(1))
+        torch.openreg.set_device(0)
+
+
+def test_set_stream_sets_the_device_too():
+    stream = torch.openreg.Stream(1)
+    torch.openreg.set_stream(stream)
+    try:
+        assert torch.openreg.current_device() == 1 and torch.openreg.current_stream() == stream
+        torch.openreg.set_stream(None)
+        assert torch.openreg.current_stream() == stream
+    finally:
+        torch.openreg.set_stream(torch.openreg.default_stream(1))
+        torch.openreg.set_device(0)
+
+
+def test_only_openreg_streams_can_be_made_current():
+    for wrong in (3, "stream", torch.Stream(stream_id=0, device_index=0, device_type=1)):
+        with pytest.raises(TypeError, match="Expected a stream of an openreg device"):
+            torch.openreg.set_stream(wrong)
+        with pytest.raises(TypeError, match="Expected a stream of an openreg device"):
+            torch.openreg.stream(wrong)
+
+
+def test_the_generic_torch_stream_works_on_every_device(device):
+    stream = torch.Stream(device=device)
+    with stream:
+        result = torch.ones(3, device=device) * 2
+        assert torch.openreg.current_stream() == stream
+    stream.synchronize()
+    assert stream.query() and result.tolist() == [2, 2, 2]
+
+
+def test_the_pool_hands_out_32_streams_per_priority_and_device_in_turn(device):
+    for priority in (0, -1):
+        streams = [torch.openreg.Stream(device, priority=priority) for _ in range(64)]
+        assert len(set(streams)) == 32
+        assert streams[:32] == streams[32:]
+        assert torch.openreg.default_stream(device) not in streams
+
+
+def test_ids_and_handles_are_never_shared_by_two_streams():
+    streams = {torch.openreg.Stream(d, priority=p) for d in (0, 1) for p in (0, -1) for _ in range(32)}
+    assert len({stream.stream_id for stream in streams}) == len(streams) == 128
+    streams |= {torch.openreg.default_stream(d) for d in (0, 1)}
+    assert len({stream.openreg_stream for stream in streams}) == len(streams)
+    assert all(stream.openreg_stream != 0 for stream in streams)
+    one = streams.pop()
+    assert one.native_handle == one.openreg_stream
+
+
+def test_a_stream_of_another_device_cannot_be_made_up(device):
+    stream = torch.openreg.Stream(1 - device.index)
+    forged = torch.Stream(stream_id=stream.stream_id, device_index=device.index, device_type=stream.device_type)
+    with pytest.raises((RuntimeError, ValueError)):
+        forged.native_handle
+
+
+def test_priorities_outside_the_range_count_as_the_nearest():
+    least, greatest = torch.openreg.Stream.priority_range()
+    assert greatest < 0 <= least
+    for priority in (-1000, 1000):
+        assert torch.openreg.Stream(1, priority=priority).query()
+
+
+def test_a_call_returns_before_its_work_is_done(device):
+    stream = torch.openreg.Stream(device)
+    with torch.openreg.stream(stream):
+        start = time.perf_counter()
+        torch.openreg._sleep(BUSY_NS)
+        result = torch.ones(4, device=device) + 1
+        launched = time.perf_counter() - start
+        assert not stream.query()
+    stream.synchronize()
+    assert stream.query() and launched < BUSY_NS / 1e9 <= time.perf_counter() - start
+    assert result.tolist() == [2, 2, 2, 2]
+
+
+def test_synchronize_waits_for_the_named_device_only():
+    with torch.openreg.device(1):
+        torch.openreg._sleep(2 * BUSY_NS)
+    torch.openreg.synchronize(0)
+    assert not torch.openreg.current_stream(1).query()
+    torch.openreg.synchronize(1)
+    assert torch.openreg.current_stream(1).query()
+
+
+def test_synchronize_waits_for_every_stream_of_a_device(device):
+    streams = [torch.openreg.Stream(device) for _ in range(3)]
+    for stream in streams:
+        with torch.openreg.stream(stream):
+            torch.openreg._sleep(BUSY_NS // 2)
+    torch.openreg.synchronize(device)
+    assert all(stream.query() for stream in streams)
+
+
+def test_a_stream_waits_for_another_ones_work(device):
+    producer, consumer = torch.openreg.Stream(device), torch.openreg.Stream(device)
+    value = torch.zeros(8, device=device)
+    torch.openreg.synchronize(device)
+    with torch.openreg.stream(producer):
+        torch.openreg._sleep(BUSY_NS)
+        value.fill_(7)
+    consumer.wait_stream(producer)
+    with torch.openreg.stream(consumer):
+        result = value + 1
+    consumer.synchronize()
+    assert result.tolist() == [8] * 8
+
+
+def test_a_stream_waits_for_an_event_of_another_device():
+    producer, consumer = torch.openreg.Stream(1), torch.openreg.Stream(0)
+    value = torch.zeros(8, device="openreg:1")
+    torch.openreg.synchronize(1)
+    with torch.openreg.stream(producer):
+        torch.openreg._sleep(BUSY_NS)
+        value.fill_(7)
+        event = producer.record_event()
+    assert isinstance(event, torch.openreg.Event)
+    consumer.wait_event(event)
+    with torch.openreg.stream(consumer):
+        marker = torch.ones(1, device="openreg:0")
+    consumer.synchronize()
+    assert producer.query() and marker.item() == 1
+
+
+def test_a_missing_dependency_does_not_wait(device):
+    busy, free = torch.openreg.Stream(device), torch.openreg.Stream(device)
+    with torch.openreg.stream(busy):
+        torch.openreg._sleep(3 * BUSY_NS)
+    with torch.openreg.stream(free):
+        result = torch.ones(2, device=device) + 1
+    free.synchronize()
+    assert not busy.query() and result.sum() == 4
+    busy.synchronize()
+
+
+def test_tasks_of_one_stream_run_in_order_from_several_threads(device):
+    stream = torch.openreg.Stream(device)
+    counter = torch.zeros(1, dtype=torch.int64, device=device)
+    torch.openreg.synchronize(device)
+
+    def add_many():
+        with torch.openreg.stream(stream):
+            for _ in range(200):
+                counter.add_(1)
+
+    threads = [threading.Thread(target=add_many) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stream.synchronize()
+    assert counter.item() == 1600
+
+
+def test_the_current_stream_is_the_threads_own(device):
+    stream = torch.openreg.Stream(device)
+    inside, checked = threading.Event(), threading.Event()
+
+    def work():
+        with torch.openreg.stream(stream):
+            inside.set()
+            checked.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait()
+    assert torch.openreg.current_stream(device) == torch.openreg.default_stream(device)
+    checked.set()
+    thread.join()
+
+
+def test_other_python_threads_run_while_one_synchronizes(device):
+    with torch.openreg.device(device):
+        torch.openreg._sleep(2 * BUSY_NS)
+    ticks, done = [], threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    torch.openreg.synchronize(device)
+    done.set()
+    thread.join()
+    assert len(ticks) >= 5
+
+
+def test_backward_uses_the_stream_of_the_forward_and_joins_the_current_one(device):
+    stream = torch.openreg.Stream(device)
+    weight = torch.ones(4, device=device, requires_grad=True)
+    stream.wait_stream(torch.openreg.current_stream(device))
+    with torch.openreg.stream(stream):
+        loss = (weight * 3).sum()
+    torch.openreg.current_stream(device).wait_stream(stream)
+    loss.backward()
+    assert weight.grad.tolist() == [3, 3, 3, 3]
+
+
+def test_record_stream_keeps_memory_until_the_other_stream_is_done(device):
+    stream = torch.openreg.Stream(device)
+    block = torch.full((1 << 16,), 5.0, device=device)
+    stream.wait_stream(torch.openreg.current_stream(device))
+    with torch.openreg.stream(stream):
+        torch.openreg._sleep(BUSY_NS)
+        copied = block.clone()
+    block.record_stream(stream)
+    del block
+    fresh = [torch.zeros(1 << 16, device=device) for _ in range(4)]  # would take the freed block
+    stream.synchronize()
+    assert copied.eq(5).all() and all(tensor.eq(0).all() for tensor in fresh)
+
+
+def test_unused_streams_cost_no_threads(python):
+    python(
+        """
+        import os, torch, torch_openreg
+        count_threads = lambda: len(os.listdir("/proc/self/task"))
+        x = torch.ones(2, device="openreg") + 1
+        torch.openreg.synchronize()
+        before = count_threads()
+        streams = [torch.openreg.Stream(d, priority=p) for d in (0, 1) for p in (0, -1) for _ in range(32)]
+        assert count_threads() == before
+        with torch.openreg.stream(streams[0]):
+            x + 1
+        torch.openreg.synchronize()
+        assert count_threads() <= before + 1
+        """
+    )
+
+
+def test_an_idle_process_uses_no_processor_time(python):
+    python(
+        """
+        import time, torch, torch_openreg
+        for i in range(8):
+            with torch.openreg.stream(torch.openreg.Stream(i % 2)):
+                torch.ones(4, device="openreg") + 1
+        torch.openreg.synchronize(0)
+        torch.openreg.synchronize(1)
+        time.sleep(0.05)
+        start = time.process_time()
+        time.sleep(0.5)
+        assert time.process_time() - start < 0.02, time.process_time() - start
+        """
+    )
+
+
+@pytest.mark.parametrize("wait", ["torch.openreg.synchronize()", "stream.synchronize()", "event.synchronize()", "x.item()"])
+def test_ctrl_c_ends_a_wait(python, wait):
+    python(
+        f"""
+        import os, signal, threading, time, torch, torch_openreg
+        stream = torch.openreg.Stream()
+        x = torch.ones(1, device="openreg")
+        torch.openreg.synchronize()
+        torch.openreg.set_stream(stream)
+        torch.openreg._sleep(3_000_000_000)
+        event = stream.record_event()
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.perf_counter()
+        try:
+            {wait}
+        except KeyboardInterrupt:
+            assert time.perf_counter() - start < 1.5, time.perf_counter() - start
+        else:
+            assert False
+        os._exit(0)
+        """
+    )
+
+
+def test_queued_work_finishes_before_the_process_ends(python):
+    result = python(
+        """
+        import torch, torch_openreg
+        torch.openreg._sleep(300_000_000)
+        torch.ones(4, device="openreg") + 1
+        print("end")
+        """
+    )
+    assert result.stdout == "end\n" and result.stderr == ""
+
+
+def test_work_that_outlasts_the_process_is_dropped_with_a_word(python):
+    start = time.perf_counter()
+    result = python("import torch, torch_openreg\nfor _ in range(40): torch.openreg._sleep(1_000_000_000)")
+    assert time.perf_counter() - start < 30
+    assert "work that was still queued" in result.stderr
+
+
+def test_many_streams_share_the_machine(device):
+    streams = [torch.openreg.Stream(device, priority=p) for p in (0, -1) for _ in range(32)]
+    results = []
+    for number, stream in enumerate(streams):
+        with torch.openreg.stream(stream):
+            results.append(torch.full((16,), number, device=device) * 2)
+    torch.openreg.synchronize(device)
+    assert [int(result[0]) for result in results] == [2 * number for number in range(64)]

@@ -1,0 +1,27 @@
+"""The `openreg` command. Imports neither torch nor the extension: help is fast, and `doctor` works when they cannot load."""
+
+import argparse
+import os
+
+
+def main(argv=None) -> int:
+    """Runs the command line and returns its exit status: 0 good, 1 something failed, 2 it cannot run."""
+    # A command that needs the device starts processes of its own, which load it.
+    os.environ.setdefault("TORCH_OPENREG_DEFER_LOAD", "1")
+    from . import conformance, doctor
+
+    parser = argparse.ArgumentParser(prog="openreg", description="The openreg PyTorch device: tests and diagnosis.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    conformance.add_parser(commands)
+    doctor.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        import torch_openreg
+
+        print(torch_openreg.__version__)
+        return 0
+    if not hasattr(arguments, "handler"):
+        parser.print_help()
+        return 2
+    return arguments.handler(arguments)

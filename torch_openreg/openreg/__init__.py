@@ -1,0 +1,139 @@
+"""The module that becomes `torch.openreg`: devices, streams, events, memory, random numbers.
+
+The names and signatures are torch.cuda's and torch.xpu's. Nothing starts at import: the driver starts with the
+first use of a device.
+
+`device` is the context manager and `stream` the function, as in torch.cuda; the files behind them are reached
+by their full names, `torch_openreg.openreg.device` and `torch_openreg.openreg.stream`, in import statements only.
+"""
+
+from __future__ import annotations
+
+import types
+
+from . import amp, memory, random
+from .amp import get_amp_supported_dtype
+from .device import (
+    DeviceProperties,
+    _exchange_device,
+    _get_device_index,
+    _maybe_exchange_device,
+    _sleep,
+    can_device_access_peer,
+    current_device,
+    device,
+    device_count,
+    device_of,
+    get_arch_list,
+    get_device_capability,
+    get_device_name,
+    get_device_properties,
+    is_available,
+    is_bf16_supported,
+    is_tf32_supported,
+    set_device,
+    synchronize,
+)
+from .event import Event
+from .initialization import _is_in_bad_fork, _lazy_call, _lazy_init, init, is_initialized
+from .memory import (
+    empty_cache,
+    host_memory_stats,
+    max_memory_allocated,
+    max_memory_reserved,
+    mem_get_info,
+    memory_allocated,
+    memory_reserved,
+    memory_stats,
+    memory_stats_as_nested_dict,
+    memory_summary,
+    reset_accumulated_memory_stats,
+    reset_peak_memory_stats,
+)
+from .op_stats import op_stats, reset_op_stats
+from .random import (
+    _get_generator,
+    _get_rng_state_offset,
+    _set_rng_state_offset,
+    default_generators,
+    get_rng_state,
+    get_rng_state_all,
+    initial_seed,
+    manual_seed,
+    manual_seed_all,
+    seed,
+    seed_all,
+    set_rng_state,
+    set_rng_state_all,
+)
+from .stream import Stream, StreamContext, current_stream, default_stream, set_stream, stream
+
+__all__ = [
+    "DeviceProperties",
+    "Event",
+    "Stream",
+    "StreamContext",
+    "amp",
+    "can_device_access_peer",
+    "current_device",
+    "current_stream",
+    "default_generators",
+    "default_stream",
+    "device",
+    "device_count",
+    "device_of",
+    "empty_cache",
+    "get_amp_supported_dtype",
+    "get_arch_list",
+    "get_device_capability",
+    "get_device_name",
+    "get_device_properties",
+    "get_rng_state",
+    "get_rng_state_all",
+    "host_memory_stats",
+    "init",
+    "initial_seed",
+    "is_available",
+    "is_bf16_supported",
+    "is_initialized",
+    "is_tf32_supported",
+    "manual_seed",
+    "manual_seed_all",
+    "max_memory_allocated",
+    "max_memory_reserved",
+    "mem_get_info",
+    "memory",
+    "memory_allocated",
+    "memory_reserved",
+    "memory_stats",
+    "memory_stats_as_nested_dict",
+    "memory_summary",
+    "op_stats",
+    "random",
+    "reset_accumulated_memory_stats",
+    "reset_op_stats",
+    "reset_peak_memory_stats",
+    "seed",
+    "seed_all",
+    "set_device",
+    "set_rng_state",
+    "set_rng_state_all",
+    "set_stream",
+    "stream",
+    "synchronize",
+]
+
+# Submodules that are also reachable as torch.openreg.<name>, in import statements too.
+_SUBMODULES = ("amp", "memory", "random")
+
+# torch.load resolves map_location="openreg" to the current device through this name.
+_utils = types.SimpleNamespace(_get_device_index=_get_device_index)
+
+_initialized: bool
+
+
+def __getattr__(name: str) -> object:
+    # torch.utils.checkpoint saves the device's random state only while this is true.
+    if name == "_initialized":
+        return is_initialized()
+    raise AttributeError(f"module 'torch.openreg' has no attribute '{name}'")

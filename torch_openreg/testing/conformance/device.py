@@ -1,0 +1,85 @@
+"""The device under test: importing its backend, a first check, waiting for it, and asking whether it still works."""
+
+import importlib
+
+import torch
+
+
+class UnusableDevice(RuntimeError):
+    """The device cannot be tested at all; the message says why and what to do."""
+
+
+class DeviceUnderTest:
+    """One device, by its name as in `torch.device(name)`; index 0 unless the name has one.
+
+    Raises UnusableDevice when the module cannot be imported, torch does not know the device, or a value copied to
+    the device and back is not the same. Registers nothing and does not change the current device.
+    """
+
+    def __init__(self, name: str, module: str = ""):
+        self.name = name
+        _import(module or ("torch_openreg" if name.partition(":")[0] == "openreg" else ""))
+        self.device = _parse(name, module)
+        self._check_round_trip()
+        self._wait = _synchronizer(self.device)
+        self.checks_health = self.healthy()  # a device too young for `ones` and `add` is not asked again
+
+    def synchronize(self) -> None:
+        """Waits for all work of the device; late errors are raised here. Nothing to wait for on a synchronous device."""
+        if self._wait is not None:
+            self._wait(self.device)
+
+    def healthy(self) -> bool:
+        """Whether ones(3) + 1 == 2 on the device."""
+        try:
+            return bool(((torch.ones(3, device=self.device) + 1).cpu() == 2).all())
+        except Exception:
+            return False
+
+    def _check_round_trip(self) -> None:
+        values = torch.tensor([1.0, 2.0, 3.0])
+        try:
+            back = values.to(self.device).cpu()
+        except Exception as error:
+            raise UnusableDevice(
+                f"device {self.name!r} cannot be tested: copying three float32 values to it and back raises "
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            ) from error
+        if not torch.equal(values, back):
+            raise UnusableDevice(
+                f"device {self.name!r} cannot be tested: [1, 2, 3] copied to it comes back as {back.tolist()}"
+            )
+
+
+def _import(module: str) -> None:
+    if not module:
+        return
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:
+        raise UnusableDevice(f"cannot import {module!r}: {type(error).__name__}: {error}") from error
+    failure = getattr(imported, "load_error", lambda: None)() if module == "torch_openreg" else None
+    if failure is not None:
+        raise UnusableDevice(f"torch_openreg cannot load: {failure}; run `openreg doctor`") from failure
+
+
+def _parse(name: str, module: str) -> torch.device:
+    hint = "" if module else "; name the module that registers it with --import MODULE"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UnusableDevice(f"torch does not know the device {name!r}{hint} ({str(error).splitlines()[0]})") from error
+    if device.index is None and device.type not in ("cpu", "meta", "mps"):
+        device = torch.device(device.type, 0)
+    return device
+
+
+def _synchronizer(device: torch.device):
+    """`torch.<device>.synchronize` where there is one, else torch.accelerator's for an accelerator, else None."""
+    if device.type == "cpu":
+        return None
+    module = getattr(torch, device.type, None)
+    if hasattr(module, "synchronize"):
+        return (lambda _: module.synchronize()) if device.type == "mps" else module.synchronize
+    current = torch.accelerator.current_accelerator()
+    return torch.accelerator.synchronize if current is not None and current.type == device.type else None

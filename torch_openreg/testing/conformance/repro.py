@@ -1,0 +1,55 @@
+"""Reruns one row, or one sample of it, in a process of its own, with the whole traceback of its first failure.
+
+Started by `openreg conformance repro`; exit status 0 when it passes, 1 when it fails, 2 when it cannot run.
+"""
+
+import json
+import sys
+import traceback
+
+
+def main() -> int:
+    config = json.loads(sys.argv[1])
+    import faulthandler
+
+    faulthandler.enable()
+    import torch
+
+    torch.set_num_threads(1)
+    from .device import DeviceUnderTest, UnusableDevice
+    from .rows import parse_id, samples_for
+
+    row, sample = parse_id(config["row"])
+    try:
+        under_test = DeviceUnderTest(config["device"], config["module"])
+    except UnusableDevice as error:
+        print(error, file=sys.stderr)
+        return 2
+    from . import samples
+    from .run_row import operators, run_row
+
+    info = operators().get(row.op)
+    if info is None or not hasattr(torch, row.dtype):
+        print(f"the operator database has no row {row.id}", file=sys.stderr)
+        return 2
+    drawn = samples.draw(info, getattr(torch, row.dtype), row.mode, samples.row_seed(config["seed"], row.id))
+    if sample is not None:
+        if sample >= len(drawn):
+            print(f"{row.id} has {len(drawn)} samples, there is no sample {sample}", file=sys.stderr)
+            return 2
+        print(drawn[sample].summary())
+    options = dict(
+        samples=samples_for(row, config["samples"], config["full"]), only=sample, seed=config["seed"],
+        on_sample=lambda index: print(f"sample {index} of {len(drawn)}", flush=True),
+    )
+    try:
+        result = run_row(row.op, row.dtype, row.mode, under_test, propagate=True, **options)
+    except Exception:
+        traceback.print_exc()
+        result = run_row(row.op, row.dtype, row.mode, under_test, **{**options, "on_sample": None})
+    print(f"{row.id} on {under_test.name}: {result.outcome}{': ' if result.message else ''}{result.message}")
+    return 1 if result.failing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

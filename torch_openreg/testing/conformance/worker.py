@@ -1,0 +1,92 @@
+"""A worker process: imports PyTorch's operator database once, then runs the rows that its parent sends.
+
+Speaks JSON lines on the standard input and output it was started with. The operators of a row may print what they
+like: their output goes to standard error, which the parent keeps in a file.
+
+Parent to worker: {"do": "list", ...}, {"do": "run", "rows": [[op, dtype, mode, samples], ...]}; end of input ends it.
+Worker to parent: {"event": "ready"} or {"event": "unusable", "message"} once, {"event": "rows", "rows"},
+then per row {"event": "start", "row"}, {"event": "sample", "index"}, {"event": "done", "result"}, and
+{"event": "idle"} after a batch, or {"event": "restart"} before leaving a device that does not work any more.
+"""
+
+import json
+import os
+import signal
+import sys
+
+
+class _Parent:
+    """The pipe to the parent, moved away from file descriptors 0 and 1."""
+
+    def __init__(self):
+        self.incoming = os.fdopen(os.dup(0), "r")
+        self.outgoing = os.dup(1)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(2, 1)
+
+    def send(self, event: str, **fields) -> None:
+        data = (json.dumps({"event": event, **fields}) + "\n").encode()
+        while data:
+            data = data[os.write(self.outgoing, data) :]
+
+
+def main() -> int:
+    parent = _Parent()
+    config = json.loads(sys.argv[1])
+    import faulthandler
+
+    faulthandler.register(signal.SIGUSR1)  # the parent asks where a row hangs before it kills the process
+    import torch
+
+    torch.set_num_threads(1)
+    from .device import DeviceUnderTest, UnusableDevice
+
+    try:
+        # The backend comes before PyTorch's testing modules: those look at import for the devices that exist.
+        under_test = DeviceUnderTest(config["device"], config["module"])
+    except UnusableDevice as error:
+        parent.send("unusable", message=str(error))
+        return 0
+    from .run_row import operators
+
+    operators()
+    parent.send("ready")
+    for line in parent.incoming:
+        request = json.loads(line)
+        if request["do"] == "list":
+            parent.send("rows", rows=_list(request))
+        elif not _run(parent, under_test, config["seed"], request["rows"]):
+            return 0
+    return 0
+
+
+def _list(request) -> list:
+    from .rows import samples_for, select
+    from .run_row import operators
+
+    rows = select(
+        operators().values(), globs=request["ops"], dtypes=request["dtypes"], modes=request["modes"], full=request["full"]
+    )
+    return [[row.op, row.dtype, row.mode, samples_for(row, request["samples"], request["full"])] for row in rows]
+
+
+def _run(parent: _Parent, under_test, seed: int, rows) -> bool:
+    """Runs a batch. False when the process must be replaced."""
+    from .run_row import run_row
+
+    for op, dtype, mode, samples in rows:
+        parent.send("start", row=[op, dtype, mode])
+        result = run_row(
+            op, dtype, mode, under_test, samples=samples, seed=seed, on_sample=lambda i: parent.send("sample", index=i)
+        )
+        parent.send("done", result=result.to_json())
+        if result.failing and under_test.checks_health and not under_test.healthy():
+            parent.send("restart")
+            return False
+    parent.send("idle")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
