@@ -1,8 +1,8 @@
 // The common elementwise operators on device kernels: contiguous operands of one type, or a tensor and a scalar that keeps its type.
 // Every other call goes to the engine, which also gives the errors: a wrong dtype, an overlap, two devices.
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -23,19 +23,7 @@ using kernels::DType;
 using kernels::UnaryOp;
 using kernels::Value;
 
-// Above this size a kernel of one thread is slower than ATen's, which uses all intra-op threads.
-constexpr int64_t kSingleThreadElements = 32768;
-
-bool fits(const at::Tensor& tensor) {
-  return is_plain(tensor) && tensor.is_contiguous() && (tensor.numel() <= kSingleThreadElements || at::get_num_threads() == 1);
-}
-
-// Whether `out` and `in` share some bytes without being the same array.
-bool overlaps_partly(const at::Tensor& out, const at::Tensor& in) {
-  const char* a = static_cast<const char*>(out.const_data_ptr());
-  const char* b = static_cast<const char*>(in.const_data_ptr());
-  return a != b && a < b + in.nbytes() && b < a + out.nbytes();
-}
+bool fits(const at::Tensor& tensor) { return is_plain(tensor) && tensor.is_contiguous() && is_small(tensor.numel()); }
 
 // ---- Scalars ----------------------------------------------------------------
 
@@ -150,7 +138,7 @@ at::Tensor run(NativeOp& native, BinaryCall* call, c10::ScalarType type) {
 
 // Whether the planned call may write into `self`, its first operand.
 bool may_write(const at::Tensor& self, const at::Tensor& other, const BinaryCall& call) {
-  return call.shape == &self && (other.is_cpu() || !overlaps_partly(self, other));
+  return call.shape == &self && (other.is_cpu() || self.const_data_ptr() == other.const_data_ptr() || !share_bytes(self, other));
 }
 
 // add and sub with alpha: chooses the operator that is exact for it.
@@ -385,7 +373,7 @@ bool is_dense(const at::Tensor& self) { return is_plain(self) && self.is_non_ove
 at::Tensor& fill_(at::Tensor& self, const c10::Scalar& value) {
   static NativeOp native("aten::fill_", "Scalar");
   kernels::FillArgs args;
-  if (!is_dense(self) || (self.numel() > kSingleThreadElements && at::get_num_threads() != 1) ||
+  if (!is_dense(self) || !is_small(self.numel()) ||
       !set_pattern(value, self.scalar_type(), &args)) {
     native.on_engine<void>(self, value);
     return self;

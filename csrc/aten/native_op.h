@@ -2,6 +2,7 @@
 // the kernel objects, and the conditions under which plain pointers say all about a tensor.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/stack.h>
 
@@ -94,6 +95,16 @@ inline bool is_plain(const at::TensorBase& tensor) {
   const c10::DispatchKeySet keys = tensor.unsafeGetTensorImpl()->key_set();
   constexpr c10::DispatchKeySet special({c10::DispatchKey::Conjugate, c10::DispatchKey::Negative, c10::DispatchKey::ZeroTensor});
   return keys.has(c10::DispatchKey::PrivateUse1) && !keys.has_any(special) && has_kernel_view(tensor.device().index());
+}
+
+// Whether one thread may do it: above this size ATen's kernels, which use all intra-op threads, are faster.
+inline bool is_small(int64_t elements) { return elements <= 32768 || at::get_num_threads() == 1; }
+
+// Whether two contiguous tensors of one device have bytes in common.
+inline bool share_bytes(const at::TensorBase& a, const at::TensorBase& b) {
+  const char* x = static_cast<const char*>(a.const_data_ptr());
+  const char* y = static_cast<const char*>(b.const_data_ptr());
+  return x < y + b.nbytes() && y < x + a.nbytes();
 }
 
 // The addresses that a kernel on the tensor's device uses.

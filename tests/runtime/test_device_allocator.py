@@ -201,8 +201,8 @@ def test_record_stream_accepts_views_and_empty_tensors(device):
 
 
 OTHER_STREAM_READS = """
-import sys, torch, torch_openreg
-recorded = sys.argv[1] == "recorded"
+import os, torch, torch_openreg
+recorded = os.environ["USE"] == "recorded"
 for device in ("openreg:1", "openreg:0"):
     main, side = torch.openreg.current_stream(device), torch.openreg.Stream(device)
     source = torch.ones(3000, device=device)
@@ -227,7 +227,7 @@ for device in ("openreg:1", "openreg:0"):
 
 @pytest.mark.parametrize("use", ["recorded", "forgotten"])
 def test_only_record_stream_protects_what_another_stream_reads(python, use):
-    python(OTHER_STREAM_READS, use, env={"OPENREG_SCHEDULE": "lazy"})
+    python(OTHER_STREAM_READS, env={"OPENREG_SCHEDULE": "lazy", "USE": use})
 
 
 # ---- Limits ----------------------------------------------------------------

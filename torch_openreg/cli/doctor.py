@@ -98,7 +98,7 @@ def _driver(report) -> dict:
         settings = driver.read_settings()
     except ValueError as error:
         report["problems"].append(f"A setting is wrong: {error}")
-        return {"path": os.environ.get("OPENREG_DRIVER", ""), "layers": [], "options": {}}
+        return {"path": os.environ.get("OPENREG_DRIVER", ""), "layers": [], "options": {}, "error": "a setting is wrong"}
     facts = {"path": settings.driver, "layers": list(settings.layers), "options": dict(settings.options)}
     if not os.path.exists(settings.driver):
         facts["error"] = "the file does not exist"
@@ -125,11 +125,14 @@ def _devices(report) -> list:
     if report["versions"]["torch_found"] == "not installed" or report["versions"]["torch_openreg"] == "not built":
         report["notes"].append("The devices are not examined: that needs torch and the compiled extension.")
         return []
+    if "error" in report["driver"]:
+        report["notes"].append("The devices are not examined: that needs the driver.")
+        return []
     facts = _probe("torch")
     if "error" in facts:
         what = {
             "torch": "torch cannot be imported", "torch_openreg": "torch_openreg cannot be loaded",
-            "devices": "The devices cannot be listed",
+            "devices": "The devices cannot be used",
         }.get(facts.get("stage", ""), "Loading torch and the device fails")
         report["problems"].append(f"{what}: {facts['error'].rstrip('.')}.")
         return []

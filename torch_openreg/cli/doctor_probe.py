@@ -62,6 +62,8 @@ def probe_torch() -> dict:
         stage = "devices"
         for index in range(torch.openreg.device_count()):
             facts["devices"].append(_device(torch, index))
+        if not facts["devices"]:
+            torch.openreg.init()  # raises with the reason, when the reason is not an empty OPENREG_VISIBLE_DEVICES
         return facts
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}", "stage": stage}

@@ -22,6 +22,16 @@ namespace openreg::engine {
 // NotImplementedError with the operator's name when it cannot run. Any thread with a current stream.
 OPENREG_API void run(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
+// run() with typed arguments; returns the results.
+template <class... Args>
+torch::jit::Stack call(const c10::OperatorHandle& op, Args&&... args) {
+  torch::jit::Stack stack;
+  stack.reserve(sizeof...(args));
+  (stack.emplace_back(std::forward<Args>(args)), ...);
+  run(op, &stack);
+  return stack;
+}
+
 // run() as a boxed kernel for registrations.
 void boxed(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack);
 

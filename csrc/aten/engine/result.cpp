@@ -2,6 +2,7 @@
 #include "aten/engine/result.h"
 
 #include <ATen/EmptyTensor.h>
+#include <ATen/native/SparseTensorUtils.h>
 #include <ATen/native/Resize.h>
 #include <ATen/ops/_efficientzerotensor.h>
 #include <ATen/ops/_sparse_compressed_tensor_unsafe.h>
@@ -128,8 +129,16 @@ c10::IValue ResultAdopter::adopt(const c10::IValue& result) {
   return result;
 }
 
-bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device) {
-  if (!is_device_tensor(original) || original.layout() != at::kStrided) return false;
+bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device, ResultAdopter& adopter) {
+  if (!is_device_tensor(original)) return false;
+  if (original.layout() == at::kSparse) {
+    auto* sparse = at::sparse::get_sparse_impl(original);
+    sparse->raw_resize_(twin.sparse_dim(), twin.dense_dim(), twin.sizes());
+    sparse->set_indices_and_values_unsafe(adopter.adopt_tensor(twin._indices()), adopter.adopt_tensor(twin._values()));
+    sparse->set_coalesced(twin.is_coalesced());
+    return true;
+  }
+  if (original.layout() != at::kStrided) return false;
   c10::TensorImpl* impl = original.unsafeGetTensorImpl();
   const c10::Storage& storage = original.storage();
   // A kernel that grew the twin moved it into CPU memory of its own.

@@ -31,6 +31,6 @@ class ResultAdopter {
 };
 
 // Gives a written argument the size, strides and data that the kernel left in its CPU twin. Returns whether anything had changed.
-bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device);
+bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device, ResultAdopter& adopter);
 
 }  // namespace openreg::engine

@@ -266,7 +266,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, const Ke
   for (int i : record.written) {
     if (!call.arguments[i].isTensor()) continue;
     const at::Tensor& twin = waited->arguments[i].toTensor();
-    if (write_back(call.arguments[i].toTensor(), twin, call.device)) resized.emplace_back(i, meta_of(twin));
+    if (write_back(call.arguments[i].toTensor(), twin, call.device, adopter)) resized.emplace_back(i, meta_of(twin));
   }
   c10::SmallVector<c10::IValue, 4> results;
   for (int i = 0; i < record.returns; ++i) {

@@ -150,7 +150,7 @@ def print_summary(results, *, options: str, path: Path, exit_problems=(), stream
         print("\n" + emphasis % f"failures, by message ({sum(len(m) for _, m in groups)} rows)", file=out)
     for title, members in groups[:GROUPS_SHOWN]:
         first = members[0]
-        print(f"\n  {len(members)} x {first.outcome}: {first.message[:300]}", file=out)
+        print(f"\n  {len(members)} x {first.outcome}: {first.sentence[:300]}", file=out)
         print(f"      {', '.join(m.id for m in members[:4])}{', ...' if len(members) > 4 else ''}", file=out)
         print(f"      {repro_command(first, options)}", file=out)
     if len(groups) > GROUPS_SHOWN:

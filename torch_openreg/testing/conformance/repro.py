@@ -47,7 +47,7 @@ def main() -> int:
     except Exception:
         traceback.print_exc()
         result = run_row(row.op, row.dtype, row.mode, under_test, **{**options, "on_sample": None})
-    print(f"{row.id} on {under_test.name}: {result.outcome}{': ' if result.message else ''}{result.message}")
+    print(f"{row.id} on {under_test.name}: {result.outcome}{': ' if result.message else ''}{result.sentence}")
     return 1 if result.failing else 0
 
 

@@ -22,6 +22,7 @@ class RowResult:
     device: str
     outcome: str
     message: str = ""
+    stage: str = ""  # what the device was doing when it raised: "call", "backward", "copy back", ...
     error_type: str = ""
     sample: int | None = None
     sample_summary: str = ""
@@ -37,6 +38,10 @@ class RowResult:
     @property
     def id(self) -> str:
         return f"{self.op}:{self.dtype}:{self.mode}"
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.stage}: {self.message}" if self.stage else self.message
 
     @property
     def failing(self) -> bool:

@@ -117,8 +117,7 @@ def _record(result: RowResult, outcome: str, error: Exception, stage: str, index
         return
     result.outcome, result.sample = outcome, index
     result.error_type = "" if isinstance(error, Mismatch) else type(error).__name__
-    text = _sentence(error, with_type=not isinstance(error, Mismatch))
-    result.message = f"{stage}: {text}" if stage else text
+    result.stage, result.message = stage, _sentence(error, with_type=not isinstance(error, Mismatch))
     result.sample_summary = sample.summary()[:600]
 
 
