@@ -55,7 +55,7 @@ DRIVER_SOURCES = {
 TORCH_SOURCES = """
     runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/driver runtime/error runtime/event runtime/free_blocks runtime/generator runtime/guard runtime/hooks runtime/host_allocator runtime/launch runtime/storage runtime/stream
     aten/attention aten/autocast aten/convolution aten/copy aten/factories aten/op_stats aten/registration aten/rnn aten/sparse
-    aten/tensor
+    aten/tensor aten/tensor_split
     aten/engine/arguments aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result aten/engine/run
     aten/engine/task
 """

@@ -5,14 +5,10 @@ Touches torch only through its own hooks for out-of-tree devices. Runs once per 
 
 from __future__ import annotations
 
-import atexit
 import sys
 import types
 
 BACKEND = "openreg"
-
-# At exit, queued work gets this long to finish; what is left then is dropped.
-_DRAIN_TIMEOUT_MS = 5000
 
 _registered = False
 
@@ -31,7 +27,7 @@ def register() -> None:
     extension = _import_extension()
 
     torch.utils.rename_privateuse1_backend(BACKEND)
-    from torch_openreg import driver, openreg
+    from torch_openreg import driver, openreg, shutdown
 
     torch._register_device_module(BACKEND, openreg)
     for name in openreg._SUBMODULES:
@@ -40,7 +36,7 @@ def register() -> None:
         for_tensor=True, for_module=True, for_packed_sequence=True, for_storage=True
     )
     driver.prepare(extension)
-    atexit.register(_shutdown, extension)
+    shutdown.prepare(extension)
     _registered = True
 
 
@@ -64,15 +60,3 @@ def _import_extension() -> types.ModuleType:
             f"TORCH_DEVICE_BACKEND_AUTOLOAD=0 lets `import torch` go on without the device."
         ) from error
     return _C
-
-
-def _shutdown(extension: types.ModuleType) -> None:
-    """Stops the workers while Python is still whole; a forked child has none."""
-    if extension.is_in_bad_fork() or not extension.is_initialized():
-        return
-    if not extension.shutdown(_DRAIN_TIMEOUT_MS):
-        print(
-            f"torch_openreg: work that was still queued {_DRAIN_TIMEOUT_MS / 1000:g} s after the end of the program "
-            "was dropped; call torch.openreg.synchronize() before the program ends.",
-            file=sys.stderr,
-        )

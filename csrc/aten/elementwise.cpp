@@ -144,19 +144,12 @@ bool may_write(const at::Tensor& self, const at::Tensor& other, const BinaryCall
 // add and sub with alpha: chooses the operator that is exact for it.
 bool plan_add(const NativeOp& native, bool subtract, const at::Tensor& self, const at::Tensor& other, const c10::Scalar& alpha,
               BinaryCall* call) {
+  if (alpha.isBoolean()) return false;
   if (alpha.isIntegral(false) && alpha.toLong() == 1) {
     return plan(native, subtract ? BinaryOp::sub : BinaryOp::add, !subtract, self, other, call);
   }
   const c10::ScalarType type = is_device_tensor(self) ? self.scalar_type() : other.scalar_type();
-  if (!as_operand(alpha, type, &call->args.alpha)) return false;
-  if (subtract) {
-    if (c10::isFloatingType(type)) {
-      call->args.alpha.f = -call->args.alpha.f;
-    } else {
-      call->args.alpha.i = static_cast<int64_t>(0 - static_cast<uint64_t>(call->args.alpha.i));
-    }
-  }
-  return plan(native, BinaryOp::add_scaled, false, self, other, call);
+  return as_operand(subtract ? -alpha : alpha, type, &call->args.alpha) && plan(native, BinaryOp::add_scaled, false, self, other, call);
 }
 
 at::Tensor add(const at::Tensor& self, const at::Tensor& other, const c10::Scalar& alpha) {

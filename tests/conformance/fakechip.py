@@ -1,7 +1,7 @@
 """A small device in Python alone, with faults on demand: what the kit's own tests run against.
 
 Its tensors have no storage; the values lie in a CPU tensor at `.raw`, and every operator runs there. Operators that view memory
-are missing. FAKECHIP_FAULTS="aten::cos=value,aten::tan=abort" breaks operators, see FAULTS.
+are missing. FAKECHIP_FAULTS="aten::cos=value;aten::tan=abort" breaks operators, see FAULTS.
 """
 
 import os
@@ -118,15 +118,14 @@ def raise_(error):
     raise error
 
 
-def second_call_aborts(tensor):
+def acos_once(tensor):
     state["calls"] += 1
     if state["calls"] > 1:
         os.abort()
-    return wrap(tensor.raw.clone())
+    return wrap(tensor.raw.acos())
 
 
 FAULTS = {
-    "copy": lambda tensor: wrap(tensor.raw.clone()),  # right for some operators, such as `positive`
     "value": lambda tensor: wrap(tensor.raw + 1),
     "dtype": lambda tensor: wrap(tensor.raw.double()),
     "shape": lambda tensor: wrap(tensor.raw[None].clone()),
@@ -134,13 +133,13 @@ FAULTS = {
     "unsupported": lambda tensor: raise_(NotImplementedError("the chip has no such kernel")),
     "error": lambda tensor: raise_(ValueError("the chip does not like 17 of these")),
     "abort": lambda tensor: os.abort(),
-    "second call aborts": second_call_aborts,
+    "acos once, then abort": acos_once,
     "exit": lambda tensor: os._exit(3),
     "hang": lambda tensor: time.sleep(600),
     "late": late,
     "lose": lose,
 }
 
-for entry in filter(None, os.environ.get("FAKECHIP_FAULTS", "").split(",")):
+for entry in filter(None, os.environ.get("FAKECHIP_FAULTS", "").split(";")):
     operator, fault = entry.split("=")
     library.impl(operator.removeprefix("aten::"), FAULTS[fault], "PrivateUse1")

@@ -57,8 +57,10 @@ MAY_IMPORT = {
         "torch_openreg._build_info",
         "torch_openreg.driver",
         "torch_openreg.openreg",
+        "torch_openreg.shutdown",
         "torch_openreg.version",
     },
+    "torch_openreg.shutdown": set(),
     "torch_openreg.openreg": {"torch", "torch_openreg._C", "torch_openreg.driver", "torch_openreg.openreg"},
 }
 

@@ -206,7 +206,8 @@ def test_a_host_read_of_device_memory_faults_and_is_explained(python):
             check=False,
         )
         assert result.returncode == -signal.SIGSEGV and result.stdout == ""
-        assert device in result.stderr and "4096" in result.stderr and "64" in result.stderr
+        assert f"device {device[-1]}" in result.stderr or device in result.stderr
+        assert "offset 64" in result.stderr and ".cpu()" in result.stderr
 
 
 def test_tensors_can_be_copied_deeply_and_saved(device, tmp_path):

@@ -133,6 +133,7 @@ def test_priorities_outside_the_range_count_as_the_nearest():
 
 def test_a_call_returns_before_its_work_is_done(device):
     stream = torch.openreg.Stream(device)
+    torch.ones(4, device=device) + 1  # the first call of a kind waits
     with torch.openreg.stream(stream):
         start = time.perf_counter()
         torch.openreg._sleep(BUSY_NS)
@@ -351,6 +352,22 @@ def test_queued_work_finishes_before_the_process_ends(python):
         """
     )
     assert result.stdout == "end\n" and result.stderr == ""
+
+
+@pytest.mark.parametrize("schedule", ["eager", "random:1"])
+def test_a_process_may_end_right_after_a_backward(python, schedule):
+    for _ in range(4):
+        result = python(
+            """
+            import torch, torch_openreg
+            for device in ("openreg:1", "openreg:0"):
+                x = torch.ones(16, 16, device=device, requires_grad=True)
+                (x @ x).sin().sum().backward()
+                x.grad.sum().item()
+            """,
+            env={"OPENREG_SCHEDULE": schedule},
+        )
+        assert result.stderr == ""
 
 
 def test_work_that_outlasts_the_process_is_dropped_with_a_word(python):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch_openreg.testing.conformance import gaps as gap_files
 from torch_openreg.testing.conformance import report, rows
-from torch_openreg.testing.conformance.device_environment import worker_environment
+from torch_openreg.testing.conformance.environment import worker_environment
 from torch_openreg.testing.conformance.pool import Plan, Pool, RunFailed
 
 

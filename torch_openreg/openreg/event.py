@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from torch_openreg import _C
+
 
 class Event(torch.Event):
     """An event, as torch.cuda.Event.
@@ -22,6 +24,13 @@ class Event(torch.Event):
         if interprocess:
             raise NotImplementedError("openreg events cannot be shared with another process (interprocess=True).")
         return super().__new__(cls, torch.device("openreg"), enable_timing=enable_timing, blocking=blocking)
+
+    def elapsed_time(self, other: torch.Event) -> float:
+        """Milliseconds of device time from this event to the other one; negative when that came first.
+
+        Both must measure time, have been recorded on the same device, and be complete.
+        """
+        return _C.elapsed_time(self, other)  # torch's own refuses subclasses of torch.Event
 
     def __repr__(self) -> str:
         if self.event_id == 0:

@@ -52,6 +52,9 @@ class Stream(torch.Stream):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, torch.Stream) and super().__eq__(other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     __hash__ = torch.Stream.__hash__
 
     def __repr__(self) -> str:

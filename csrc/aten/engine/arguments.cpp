@@ -190,14 +190,16 @@ bool Encoder::add(const c10::IValue& value, bool by_value) {
     }
   } else if (value.isDevice()) {
     push_both(head(Tag::device));
-  } else if (value.isGenerator()) {
-    push_both(head(Tag::generator));
-    push(seed_);
-    push(offset_);
   } else {
     return false;
   }
   return true;
+}
+
+void Encoder::add_generator(uint64_t seed, uint64_t offset) {
+  push_both(head(Tag::generator));
+  push(seed);
+  push(offset);
 }
 
 at::Tensor Decoder::read_strided(uint64_t word) {

@@ -29,8 +29,8 @@ class Encoder {
   // Appends a device tensor.
   void add_tensor(const at::Tensor& tensor);
 
-  // A generator argument becomes a CPU generator seeded with these on the worker.
-  void set_random_state(uint64_t seed, uint64_t offset) { seed_ = seed, offset_ = offset; }
+  // Appends a generator: on the worker, a CPU generator seeded with these.
+  void add_generator(uint64_t seed, uint64_t offset);
 
   // Whether a tensor is not plain strided, so that the call must be dispatched by its tensors' keys.
   bool full_dispatch() const { return full_dispatch_; }
@@ -50,7 +50,6 @@ class Encoder {
   Words& words_;
   c10::SmallVectorImpl<uint64_t>* key_;
   c10::SmallVector<const c10::StorageImpl*, 8> storages_;
-  uint64_t seed_ = 0, offset_ = 0;
   bool full_dispatch_ = false;
 };
 

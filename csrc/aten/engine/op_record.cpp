@@ -75,12 +75,29 @@ const OpRecord* find_out(const c10::OperatorHandle& functional) {
   return nullptr;
 }
 
+bool returns_tensors(const c10::FunctionSchema& schema) {
+  for (const auto& result : schema.returns()) {
+    if (result.type()->kind() != c10::TypeKind::TensorType) return false;
+  }
+  return true;
+}
+
+// Meta functions that choose strides by the device of their arguments answer wrongly for meta tensors: factorisations.
+bool lays_out_by_device(std::string_view name) { return name.find("linalg_") != std::string_view::npos; }
+
+// Structured operators fill outs of the final size as they are. Others may resize them on the way or take them for scratch, but these
+// do not.
+bool has_faithful_out(std::string_view name) {
+  return name == "aten::native_batch_norm" || name == "aten::nll_loss2d_forward" || name == "aten::max_pool2d_with_indices_backward";
+}
+
 OpRecord* make_record(const c10::OperatorHandle& op) {
   auto* record = new OpRecord(op);
   const bool functional = record->written.empty() && !record->view && record->returns > 0;
-  if (functional) record->out = find_out(op);
   const auto meta = records().meta.find(&op.schema());
-  if (meta != records().meta.end()) record->meta = meta->second;
+  const bool structured = meta != records().meta.end() && returns_tensors(op.schema());
+  if (structured && !lays_out_by_device(record->name)) record->meta = meta->second;
+  if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
 }
 
@@ -119,7 +136,10 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     }
     return_alias.push_back(alias);
   }
-  supported = known_namespace(name) && op.hasComputedKernelForDispatchKey(c10::DispatchKey::CPU);
+  for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::SparseCPU, c10::DispatchKey::SparseCsrCPU}) {
+    supported = supported || op.hasComputedKernelForDispatchKey(key);
+  }
+  supported = supported && known_namespace(name);
   memo = memo_ops().count(name) != 0;
   for (const char* taking : {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl", "aten::_index_put_impl_",
                              "aten::_pack_padded_sequence", "aten::_ctc_loss", "aten::_ctc_loss_backward"}) {

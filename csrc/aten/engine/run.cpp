@@ -85,11 +85,13 @@ void check_cpu_operands(const Call& call) {
   }
 }
 
-// Writes header room and arguments into words; false when an argument cannot travel. CPU operands that are too large to travel
-// are replaced by device copies first.
+// Writes the arguments into words; false when one cannot travel. A missing generator is the device's default one.
 bool encode(const Call& call, Encoder& encoder, const PhiloxState& random) {
-  encoder.set_random_state(random.seed, random.offset);
   for (size_t i = 0; i < call.arguments.size(); ++i) {
+    if (static_cast<int>(i) == call.record.generator) {
+      encoder.add_generator(random.seed, random.offset);
+      continue;
+    }
     if (!encoder.add(call.arguments[i], call.record.by_value[i])) return false;
   }
   return true;
@@ -339,7 +341,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
       move_cpu_operands(call, stack);
       continue;
     }
-    if (!use_memo) return run_waited(call, words, encoder, nullptr, stack);
+    if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, nullptr, stack);
     std::shared_ptr<const MemoEntry> entry = find_memo(key);
     if (entry == nullptr && record.meta && signature_seen(signature_of(call))) {
       auto inferred = infer(call);

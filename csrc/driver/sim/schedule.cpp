@@ -112,6 +112,7 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
 }
 
 void disown(Stream& stream) {
+  stream.owner.store(pthread_t{}, std::memory_order_relaxed);  // before the next owner, who names itself a moment after owning
   stream.owned.store(0, std::memory_order_seq_cst);
   if (stream.wake_at.load(std::memory_order_seq_cst) != kNever) wake_sleepers(stream);
   const bool destroyed = stream.destroyed.load(std::memory_order_seq_cst);

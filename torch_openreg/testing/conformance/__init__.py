@@ -10,7 +10,7 @@ __all__ = ["run_row", "Row", "RowResult"]
 
 def __getattr__(name):
     if name == "run_row":
-        from .run_row import run_row
+        from .execution import run_row
 
         return run_row
     if name == "Row":

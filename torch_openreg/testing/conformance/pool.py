@@ -15,7 +15,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from .device_environment import worker_environment
+from .environment import worker_environment
 from .result import RowResult
 from .rows import Row
 
@@ -103,8 +103,9 @@ class Pool:
         """Yields one RowResult per row. After `stop_at` (time.monotonic) no further row is begun; those are skipped."""
         waiting = deque(_Task(row, samples) for row, samples in rows)
         open_rows = len(waiting)
-        for worker in list(self.workers):
-            self._feed(worker, waiting)
+        if stop_at is None or time.monotonic() <= stop_at:
+            for worker in self.workers:
+                self._feed(worker, waiting)
         while open_rows:
             if stop_at is not None and time.monotonic() > stop_at and waiting:
                 for task in waiting:

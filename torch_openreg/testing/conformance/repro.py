@@ -26,7 +26,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     from . import samples
-    from .run_row import operators, run_row
+    from .execution import operators, run_row
 
     info = operators().get(row.op)
     if info is None or not hasattr(torch, row.dtype):

@@ -6,6 +6,7 @@ that are the same or share memory within the sample, conjugate and negative bits
 
 import random
 import zlib
+from contextlib import contextmanager
 
 import numpy
 import torch
@@ -16,6 +17,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
+
+
+@contextmanager
+def kept_generators():
+    """Leaves the host's generators (PyTorch's CPU generator, NumPy's, Python's) as they were before the body."""
+    states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        numpy.random.set_state(states[2])
 
 
 def row_seed(seed: int, row_id: str) -> int:

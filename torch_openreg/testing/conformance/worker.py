@@ -48,7 +48,7 @@ def main() -> int:
     except UnusableDevice as error:
         parent.send("unusable", message=str(error))
         return 0
-    from .run_row import operators
+    from .execution import operators
 
     operators()
     parent.send("ready")
@@ -63,7 +63,7 @@ def main() -> int:
 
 def _list(request) -> list:
     from .rows import samples_for, select
-    from .run_row import operators
+    from .execution import operators
 
     rows = select(
         operators().values(), globs=request["ops"], dtypes=request["dtypes"], modes=request["modes"], full=request["full"]
@@ -73,7 +73,7 @@ def _list(request) -> list:
 
 def _run(parent: _Parent, under_test, seed: int, rows) -> bool:
     """Runs a batch. False when the process must be replaced."""
-    from .run_row import run_row
+    from .execution import run_row
 
     for op, dtype, mode, samples in rows:
         parent.send("start", row=[op, dtype, mode])

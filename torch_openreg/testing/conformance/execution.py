@@ -64,7 +64,7 @@ def run_row(op, dtype, mode="forward", device="cpu", *, samples=8, only=None, se
     row = Row(info.full_name, str(dtype).removeprefix("torch."), mode)
     result = RowResult(row.op, row.dtype, row.mode, under_test.name, "pass", seed=seed)
     started = time.perf_counter()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), sampling.kept_generators():
         warnings.simplefilter("ignore")
         _run(info, dtype, row, under_test, result, samples, only, on_sample, propagate)
     result.seconds = round(time.perf_counter() - started, 4)

@@ -1,0 +1,71 @@
+"""The gap file: what may stand in it, and what it does to a result. Needs no device."""
+
+import pytest
+
+from torch_openreg.testing.conformance import gaps, report
+from torch_openreg.testing.conformance.result import RowResult
+
+GOOD = '[[gap]]\nop = "linalg.*"\ndtype = "float*"\nkind = "{kind}"\nreason = "not yet written"\n'
+
+
+def read(tmp_path, text):
+    path = tmp_path / "gaps.toml"
+    path.write_text(text)
+    return gaps.read(path)
+
+
+def applied(entries, outcome, op="linalg.svd", dtype="float32"):
+    return gaps.apply(entries, RowResult(op, dtype, "forward", "cpu", outcome))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ('[[gap]]\nop = "add"\nkind = "unsupported"\n', "has no reason"),
+        ('[[gap]]\nop = "add"\nkind = "unsupported"\nreason = " "\n', "reason must be a text"),
+        ('[[gap]]\nkind = "unsupported"\nreason = "x"\n', "has no op"),
+        ('[[gap]]\nop = "add"\nkind = "flaky"\nreason = "x"\n', "kind is 'flaky'"),
+        ('[[gap]]\nop = "add"\nkind = "unsupported"\nreason = "x"\nsince = "1"\n', "unknown key since"),
+        ('[gaps]\nop = "add"\n', r"only \[\[gap\]\] entries"),
+        ("op =", "is not TOML"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_entry(tmp_path, text, words):
+    with pytest.raises(gaps.GapFileError, match=words):
+        read(tmp_path, text)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(gaps.GapFileError, match="cannot be read"):
+        gaps.read(tmp_path / "none.toml")
+
+
+def test_unsupported_covers_only_the_outcome_unsupported(tmp_path):
+    entries = read(tmp_path, GOOD.format(kind="unsupported"))
+    assert applied(entries, "unsupported").gap == "covered"
+    assert applied(entries, "mismatch").gap == ""
+    assert applied(entries, "unsupported", op="add").gap == ""
+    assert applied(entries, "unsupported", dtype="int64").gap == ""
+
+
+def test_an_expected_failure_covers_every_failure_and_no_pass(tmp_path):
+    entries = read(tmp_path, GOOD.format(kind="expected_failure"))
+    for outcome in ("mismatch", "unsupported", "error", "crash", "timeout"):
+        assert applied(entries, outcome).gap == "covered"
+    assert applied(entries, "pass").gap == "unexpected pass"
+    assert applied(entries, "cpu-cannot").gap == ""
+
+
+def test_a_run_is_accepted_when_only_covered_rows_fail(tmp_path):
+    entries = read(tmp_path, GOOD.format(kind="expected_failure"))
+    assert report.accepted([applied(entries, "error"), applied(entries, "pass", op="add")])
+    assert not report.accepted([applied(entries, "pass")])
+    assert not report.accepted([applied(entries, "error", op="add")])
+    assert not report.accepted([], ["a worker ended with SIGABRT after its last row"])
+
+
+def test_the_shipped_files_are_valid():
+    for path in gaps.SHIPPED.glob("*.toml"):
+        gaps.read(path)
+    assert gaps.default_file("openreg:1") == gaps.SHIPPED / "openreg.toml"
+    assert gaps.default_file("cpu") is None

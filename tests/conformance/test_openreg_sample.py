@@ -1,0 +1,46 @@
+"""A sample of PyTorch's operator database on openreg, in this process: every operator, few inputs, both devices in turn.
+
+Needs the built package. `openreg conformance run` runs more samples in processes of their own. A failing row prints its command.
+"""
+
+import pytest
+
+import torch_openreg
+
+FAILURE = torch_openreg.load_error()
+pytestmark = pytest.mark.skipif(FAILURE is not None, reason=f"openreg is not available: {FAILURE}")
+
+# mode and dtype -> samples per row; about a minute and a half in all
+SELECTION = {
+    ("forward", "float32"): 5,
+    ("gradient", "float32"): 3,
+    ("forward", "int64"): 2,
+    ("forward", "bool"): 2,
+    ("forward", "float16"): 2,
+    ("forward", "bfloat16"): 2,
+    ("forward", "complex64"): 2,
+}
+PARTS = {"torch": 10, "nn.functional": 6, "linalg": 3, "fft": 1, "special": 2, "masked": 2, "signal": 1, "ops": 1}
+SHARDS = [(family, part, parts) for family, parts in PARTS.items() for part in range(1, parts + 1)]
+
+
+@pytest.mark.parametrize("number", range(len(SHARDS)), ids=["{}-{}-of-{}".format(*shard) for shard in SHARDS])
+def test_a_sample_of_the_operator_database(number):
+    from torch_openreg.testing.conformance import gaps, report, rows, run_row
+    from torch_openreg.testing.conformance.device import DeviceUnderTest
+    from torch_openreg.testing.conformance.execution import operators
+
+    family, part, parts = SHARDS[number]
+    device = DeviceUnderTest(f"openreg:{number % 2}")
+    known = gaps.read(gaps.default_file("openreg"))
+    names = sorted({row.op for row in rows.select(operators().values()) if row.family == family})[part - 1 :: parts]
+    assert names, f"no operator belongs to the family {family}"
+    chosen = [row for row in rows.select(operators().values()) if row.op in set(names)]
+    results = [
+        gaps.apply(known, run_row(row.op, row.dtype, row.mode, device, samples=SELECTION[row.mode, row.dtype]))
+        for row in chosen
+    ]
+    wrong = [r for r in results if (r.failing and r.gap != "covered") or r.gap == "unexpected pass"]
+    assert not wrong, "\n".join(
+        f"{r.gap or r.outcome}: {r.sentence}\n    {report.repro_command(r, f'--device {device.name}')}" for r in wrong
+    )

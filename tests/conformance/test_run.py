@@ -1,0 +1,100 @@
+"""`openreg conformance run` and `repro` on the CPU: files, table, exit statuses, refusals."""
+
+import json
+
+import pytest
+
+from torch_openreg.testing.conformance import RowResult, run_row
+from torch_openreg.testing.conformance.report import read_results
+
+
+@pytest.fixture(scope="module")
+def cpu_run(openreg):
+    return openreg(
+        "conformance", "run", "--device", "cpu", "--ops", "add,svd,zeros,arange,randn,empty,nn.functional.dropout,jiterator_unary",
+        "--samples", "3", "--out", "results", "--seed", "3", "--workers", "1",
+    )  # fmt: skip
+
+
+def results_of(run, folder="results"):
+    return {result.id: result for result in read_results(run.folder / folder / "results.jsonl")}
+
+
+def test_the_cpu_passes_against_itself(cpu_run):
+    assert cpu_run.returncode == 0, cpu_run.stdout + cpu_run.stderr
+    results = results_of(cpu_run)
+    assert {r.outcome for r in results.values() if r.op != "jiterator_unary"} == {"pass"}
+    assert results["svd:float32:gradient"].samples_run == 3
+    assert results["add:float32:forward"].samples_total > 3
+
+
+def test_what_the_cpu_cannot_run_is_counted_and_not_scored(cpu_run):
+    row = results_of(cpu_run)["jiterator_unary:float32:forward"]
+    assert row.outcome == "cpu-cannot" and "CUDA" in row.message and not row.scored
+
+
+def test_every_line_of_the_result_file_is_a_row(cpu_run):
+    lines = (cpu_run.folder / "results" / "results.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert len({record["id"] for record in records}) == len(lines)
+    assert all(RowResult.from_json(record).to_json() == record for record in records)
+    assert {record["seed"] for record in records} == {3}
+
+
+def test_the_table_has_a_line_per_mode_and_dtype_and_the_score(cpu_run):
+    lines = cpu_run.stdout.splitlines()
+    assert lines[0].split() == ["mode", "dtype", "rows", "pass", "mismatch", "unsupported", "error", "crash", "timeout",
+                                "cpu-cannot", "skip", "score"]  # fmt: skip
+    assert any(line.startswith("gradient  float32") and line.endswith("100.00%") for line in lines)
+    assert "\x1b" not in cpu_run.stdout + cpu_run.stderr, "no control characters where there is no terminal"
+
+
+def test_repro_runs_one_sample(openreg):
+    done = openreg("conformance", "repro", "svd:float32:gradient#2", "--device", "cpu")
+    assert done.returncode == 0
+    assert "svd:float32:gradient on cpu: pass" in done.stdout and "sample 2 of" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["run", "--device", "meta"], "device 'meta' cannot be tested"),
+        (["run", "--device", "nochip"], "does not know the device 'nochip'"),
+        (["run", "--device", "cpu", "--import", "no_such_module"], "cannot import 'no_such_module'"),
+        (["run", "--device", "cpu", "--ops", "no_such_op", "--workers", "1"], "no row of the operator database"),
+        (["run", "--mode", "sideways"], "the modes are forward, gradient"),
+        (["run", "--timeout", "soon"], "is not a time"),
+        (["run", "--gaps", "missing.toml"], "missing.toml: cannot be read"),
+        (["repro", "add"], "OP:DTYPE:MODE"),
+        (["repro", "add:float32:forward#9999", "--device", "cpu"], "there is no sample 9999"),
+    ],
+)
+def test_what_cannot_run_says_why_with_status_2(openreg, arguments, words):
+    done = openreg("conformance", *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_spent_time_budget_skips_the_rest(openreg):
+    done = openreg("conformance", "run", "--device", "cpu", "--ops", "s*", "--time-budget", "0.01s", "--workers", "1")
+    results = results_of(done, "openreg-conformance")
+    assert done.returncode == 0
+    assert {(r.outcome, r.message) for r in results.values()} == {("skip", "the time budget is used up")}
+
+
+def test_a_row_runs_in_this_process():
+    result = run_row("add", "float32", "gradient", "cpu", samples=2)
+    assert (result.outcome, result.samples_run, result.device) == ("pass", 2, "cpu")
+    assert run_row("add", "float32", "gradient", "cpu", only=1).samples_run == 1
+
+
+def test_the_command_starts_without_torch(python):
+    python(
+        """
+        import sys
+        import torch_openreg.cli
+        from torch_openreg.cli import conformance, doctor
+        assert "torch" not in sys.modules
+        """,
+        env={"TORCH_OPENREG_DEFER_LOAD": "1"},
+    )

@@ -1,0 +1,163 @@
+"""The simulator's schedules: lazy runs nothing unasked, random is a function of program and seed, priorities decide when
+workers compete. Needs the simulator."""
+
+import time
+
+import pytest
+
+import hal
+
+
+def test_lazy_runs_nothing_until_asked(start_sim, tasks):
+    d = start_sim(schedule="lazy")
+    first, second, log = d.stream(), d.stream(), tasks.log()
+    tasks.append(d, first, log, 1)
+    tasks.append(d, second, log, 2)
+    event = d.record(first)
+    d.ok(d.stream_wait_event(second, event))
+    d.ok(d.mem_free(0, d.alloc(4096)))
+    time.sleep(0.05)
+    assert log.list() == [] and d.state(first).queued == 2
+    d.ok(d.sync(first)[0])
+    assert log.list() == [1]  # only what was asked for
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    assert log.list() == [1, 2]
+
+
+def test_lazy_runs_what_a_result_depends_on_and_no_more(start_sim, tasks):
+    d = start_sim(schedule="lazy")
+    producer, consumer, log = d.stream(), d.stream(1), tasks.log()
+    tasks.append(d, producer, log, 1)
+    event = d.record(producer)
+    tasks.append(d, producer, log, 2)
+    d.ok(d.stream_wait_event(consumer, event))
+    tasks.append(d, consumer, log, 3)
+    d.ok(d.sync(consumer)[0])
+    assert log.list() == [1, 3]
+    d.ok(d.event_synchronize(event, hal.NEVER, None))
+    assert log.list() == [1, 3]
+
+
+def test_lazy_query_runs_one_task_at_a_time(start_sim, tasks):
+    d = start_sim(schedule="lazy")
+    stream, other, log = d.stream(), d.stream(), tasks.log()
+    for value in range(3):
+        tasks.append(d, stream, log, value)
+    d.ok(d.stream_wait_event(other, d.record(stream)))
+    tasks.append(d, other, log, 9)
+    progress = []
+    while d.stream_query(other) == hal.NOT_READY:
+        progress.append(log.count)
+    assert log.list() == [0, 1, 2, 9] and progress[:3] == [1, 2, 3]
+
+
+def test_lazy_device_synchronize_begins_with_the_most_urgent_stream(start_sim, tasks):
+    d = start_sim(schedule="lazy")
+    log = tasks.log()
+    for priority in (0, -1, -3, -2):
+        tasks.append(d, d.stream(0, priority), log, -priority)
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    assert log.list() == [3, 2, 1, 0]
+
+
+def random_order(start_sim, tasks, seed):
+    d = start_sim(schedule=f"random:{seed}")
+    streams, log = [d.stream(device) for device in (0, 1) for _ in range(3)], tasks.log()
+    for round in range(5):
+        for number, stream in enumerate(streams):
+            tasks.append(d, stream, log, 10 * number + round)
+    d.ok(d.stream_wait_event(streams[0], d.record(streams[5])))
+    for number in (3, 0, 5):
+        d.ok(d.sync(streams[number])[0])
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    d.ok(d.device_synchronize(1, hal.NEVER, None))
+    d.ok(d.shutdown(hal.NEVER))
+    order = log.list()
+    for number in range(6):
+        assert [v for v in order if v // 10 == number] == [10 * number + round for round in range(5)]
+    return order
+
+
+def test_random_is_a_function_of_the_seed(start_sim, tasks):
+    orders = [random_order(start_sim, tasks, seed) for seed in range(6)]
+    assert orders == [random_order(start_sim, tasks, seed) for seed in range(6)]
+    assert len({tuple(order) for order in orders}) == 6
+
+
+def test_random_runs_nothing_until_asked(start_sim, tasks):
+    d = start_sim(schedule="random:1")
+    log = tasks.log()
+    tasks.append(d, d.stream(), log, 1)
+    time.sleep(0.05)
+    assert log.list() == []
+
+
+@pytest.mark.parametrize("first", ["urgent", "relaxed"])
+def test_urgent_streams_go_first_when_units_are_contested(start_sim, tasks, first):
+    d = start_sim(compute_units=1)
+    busy, urgent, relaxed, log = d.stream(), d.stream(0, -3), d.stream(0, 0), tasks.log()
+    gate = tasks.gate(d, busy)
+    while gate.entered.value == 0:
+        time.sleep(0.001)
+    for stream, value in [(urgent, 1), (relaxed, 2)] if first == "urgent" else [(relaxed, 2), (urgent, 1)]:
+        for _ in range(10):
+            tasks.append(d, stream, log, value)
+    time.sleep(0.2)  # both workers stand in line for the one unit now
+    assert log.list() == []
+    gate.open()
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    assert log.list() == [1] * 10 + [2] * 10
+
+
+def test_an_urgent_stream_overtakes_between_tasks(start_sim, tasks):
+    d = start_sim(compute_units=1)
+    urgent, relaxed, log = d.stream(0, -3), d.stream(0, 0), tasks.log()
+    gates = []
+    for value in range(5):
+        gates.append(tasks.gate(d, relaxed))
+        tasks.append(d, relaxed, log, value)
+    while gates[0].entered.value == 0:
+        time.sleep(0.001)
+    tasks.append(d, urgent, log, 99)
+    time.sleep(0.1)
+    for gate in gates:
+        gate.open()
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    assert log.list()[0] == 99 and sorted(log.list()) == [0, 1, 2, 3, 4, 99]
+
+
+def test_no_more_tasks_run_at_once_than_units(start_sim, tasks):
+    d = start_sim(compute_units=2)
+    streams = [d.stream() for _ in range(6)]
+    gates = [tasks.gate(d, stream) for stream in streams]
+    time.sleep(0.1)
+    assert sum(gate.entered.value for gate in gates) == 2
+    for gate in gates:
+        gate.open()
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+
+
+def test_waiting_for_an_event_takes_no_unit(start_sim, tasks):
+    d = start_sim(compute_units=1)
+    producer, consumer, log = d.stream(0, 0), d.stream(0, -3), tasks.log()
+    elsewhere = d.stream(1)
+    gate = tasks.gate(d, elsewhere)
+    event = d.record(elsewhere)
+    d.ok(d.stream_wait_event(consumer, event))
+    tasks.append(d, consumer, log, 2)
+    tasks.append(d, producer, log, 1)
+    d.ok(d.sync(producer)[0])  # although the urgent stream waits
+    assert log.list() == [1]
+    gate.open()
+    d.ok(d.sync(consumer)[0])
+    assert log.list() == [1, 2]
+
+
+@pytest.mark.parametrize("schedule", ["lazy", "random:1"])
+def test_a_task_that_waits_for_itself_is_refused_instead_of_hanging(start_sim, schedule):
+    d = start_sim(schedule=schedule)
+    stream = d.stream()
+    seen = []
+    d.call(stream, lambda: seen.append((d.sync(stream)[0], d.message())))
+    d.ok(d.sync(stream)[0])
+    assert seen[0][0] == hal.INTERNAL and "never happen" in seen[0][1]
