@@ -1,16 +1,18 @@
 """Fixtures for all tests: a second process with its own environment, every device, and the check that a test
-leaves the current device, the current streams and the devices' errors as it found them.
+leaves the current device, the current streams, the devices' errors and their memory as it found them.
 
 Needs pytest only, so that tests/driver runs without torch; the check is active once torch_openreg is loaded.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -54,18 +56,25 @@ def python(tmp_path):
 
 @pytest.fixture(autouse=True)
 def state_is_unchanged():
-    """Fails a test that leaves another current device or stream, or an error that nobody has seen."""
-    before = _current_state()
+    """Starts every test with the same seed, and fails one that leaves another current device or stream, an error
+    that nobody has seen, or device memory in use."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    before, used_before = _current_state(), _memory_in_use()
     yield
     after = _current_state()
-    if before is not None and after is not None and before != after:
+    if after is None:
+        return
+    import torch
+
+    if before is not None and before != after:
         _restore(before)
         pytest.fail(f"The test changed the current device or streams from {before} to {after}.", pytrace=False)
-    if after is not None:
-        import torch
-
-        for index in range(torch.openreg.device_count()):
-            torch.openreg.synchronize(index)
+    for index in range(torch.openreg.device_count()):
+        torch.openreg.synchronize(index)
+    leaked = _memory_leaked(used_before)
+    if any(leaked):
+        pytest.fail(f"The test left device memory in use, in bytes per device: {leaked}.", pytrace=False)
 
 
 def _package_root():
@@ -82,6 +91,27 @@ def _current_state():
         return None
     streams = [torch.openreg.current_stream(index).stream_id for index in range(torch.openreg.device_count())]
     return torch.openreg.current_device(), streams
+
+
+def _memory_in_use():
+    if _current_state() is None:
+        return None
+    import torch
+
+    return [torch.openreg.memory_allocated(index) for index in range(torch.openreg.device_count())]
+
+
+def _memory_leaked(used_before):
+    """How much more is in use than before. Garbage in cycles, and what autograd's threads still hold, goes first."""
+    leaked = []
+    for attempt in range(10):
+        used = _memory_in_use()
+        leaked = [now - then for now, then in zip(used, used_before or [0] * len(used))]
+        if not any(leaked):
+            break
+        gc.collect()
+        time.sleep(0.01 * attempt)
+    return leaked
 
 
 def _restore(state):

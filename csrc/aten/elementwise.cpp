@@ -141,6 +141,18 @@ bool may_write(const at::Tensor& self, const at::Tensor& other, const BinaryCall
   return call.shape == &self && (other.is_cpu() || self.const_data_ptr() == other.const_data_ptr() || !share_bytes(self, other));
 }
 
+// Raises here, at the call, what the CPU's kernel would raise about an alpha that the type cannot hold.
+void check_alpha(const c10::Scalar& alpha, c10::ScalarType type) {
+  if (c10::isIntegralType(type, true) ? !alpha.isIntegral(false) : alpha.isComplex()) return;
+  switch (type) {
+    case c10::ScalarType::Half: alpha.to<c10::Half>(); break;
+    case c10::ScalarType::BFloat16: alpha.to<c10::BFloat16>(); break;
+    case c10::ScalarType::Float: alpha.to<float>(); break;
+    case c10::ScalarType::Int: alpha.to<int32_t>(); break;
+    default: break;
+  }
+}
+
 // add and sub with alpha: chooses the operator that is exact for it.
 bool plan_add(const NativeOp& native, bool subtract, const at::Tensor& self, const at::Tensor& other, const c10::Scalar& alpha,
               BinaryCall* call) {
@@ -149,7 +161,11 @@ bool plan_add(const NativeOp& native, bool subtract, const at::Tensor& self, con
     return plan(native, subtract ? BinaryOp::sub : BinaryOp::add, !subtract, self, other, call);
   }
   const c10::ScalarType type = is_device_tensor(self) ? self.scalar_type() : other.scalar_type();
-  return as_operand(subtract ? -alpha : alpha, type, &call->args.alpha) && plan(native, BinaryOp::add_scaled, false, self, other, call);
+  if (as_operand(subtract ? -alpha : alpha, type, &call->args.alpha)) {
+    return plan(native, BinaryOp::add_scaled, false, self, other, call);
+  }
+  if (self.scalar_type() == other.scalar_type()) check_alpha(alpha, type);
+  return false;
 }
 
 at::Tensor add(const at::Tensor& self, const at::Tensor& other, const c10::Scalar& alpha) {

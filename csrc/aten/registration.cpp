@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include <string_view>
+#include <utility>
 
 #include "aten/engine/engine.h"
 #include "aten/engine/op_record.h"
@@ -48,11 +49,15 @@ bool is_hidden_by_composite(const c10::OperatorHandle& op) {
   return op.hasKernelForDispatchKey(DispatchKey::CPU) && op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutograd);
 }
 
-bool wanted(const c10::OperatorHandle& op) {
-  const auto& name = op.operator_name();
-  if (!starts_with(name.name, "aten::") || !op.hasSchema() || op.hasKernelForDispatchKey(DispatchKey::PrivateUse1)) return false;
-  if (is_view(op.schema()) || takes_device(op.schema()) || !takes_tensor(op.schema())) return false;
-  return is_structured_front(op) || is_hidden_by_composite(op) || is_foreach_in_place(name);
+bool engine_can_take(const c10::OperatorHandle& op, DispatchKey key) {
+  return starts_with(op.operator_name().name, "aten::") && op.hasSchema() && !op.hasKernelForDispatchKey(key) && !is_view(op.schema()) &&
+         !takes_device(op.schema()) && takes_tensor(op.schema());
+}
+
+bool wanted(const c10::OperatorHandle& op, DispatchKey key, DispatchKey cpu_key) {
+  if (!engine_can_take(op, key)) return false;
+  if (key != DispatchKey::PrivateUse1) return op.hasKernelForDispatchKey(cpu_key);
+  return is_structured_front(op) || is_hidden_by_composite(op) || is_foreach_in_place(op.operator_name());
 }
 
 torch::CppFunction engine_kernel() { return torch::CppFunction::makeFromBoxedFunction<&engine::boxed>(); }
@@ -61,12 +66,17 @@ torch::CppFunction engine_kernel() { return torch::CppFunction::makeFromBoxedFun
 
 // Called last, when every kernel of this library is registered, so that none is taken over.
 void register_engine() {
-  static torch::Library* library = new torch::Library(torch::Library::IMPL, "aten", c10::make_optional(DispatchKey::PrivateUse1), __FILE__, __LINE__);
-  for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
-    const auto op = c10::Dispatcher::singleton().findSchema(name);
-    if (!op || !wanted(*op)) continue;
-    if (is_structured_front(*op)) engine::save_meta_kernel(*op);
-    library->impl(c10::toString(name).c_str(), engine_kernel());
+  constexpr std::pair<DispatchKey, DispatchKey> kKeys[] = {{DispatchKey::PrivateUse1, DispatchKey::CPU},
+                                                           {DispatchKey::SparsePrivateUse1, DispatchKey::SparseCPU},
+                                                           {DispatchKey::SparseCsrPrivateUse1, DispatchKey::SparseCsrCPU}};
+  for (const auto& [key, cpu_key] : kKeys) {
+    auto* library = new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);  // leaked: registrations live with it
+    for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
+      const auto op = c10::Dispatcher::singleton().findSchema(name);
+      if (!op || !wanted(*op, key, cpu_key)) continue;
+      if (key == DispatchKey::PrivateUse1 && is_structured_front(*op)) engine::save_meta_kernel(*op);
+      library->impl(c10::toString(name).c_str(), engine_kernel());
+    }
   }
 }
 

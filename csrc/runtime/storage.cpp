@@ -18,6 +18,8 @@ void resize_storage(c10::StorageImpl* storage, size_t bytes) {
   if (kept != 0 && storage->data() != nullptr) {
     launch_copy(current_stream(device.index()), "openreg::resize_storage", data.get(), device, storage->data(), device, kept);
   }
+  // The copy may run on another stream than the one that the old block belongs to.
+  record_block_on_stream(storage->mutable_data(), current_stream(device.index()));
   storage->set_data_ptr_noswap(std::move(data));
   storage->set_nbytes(bytes);
 }

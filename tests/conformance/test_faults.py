@@ -68,13 +68,19 @@ def test_a_hang_says_where(results):
 
 def test_failing_rows_give_status_1_and_a_command_each(broken_run):
     assert broken_run.returncode == 1
-    assert "openreg conformance repro 'cos:float32:forward#0' --device fakechip --import fakechip" in broken_run.stdout
+    assert "openreg conformance repro 'cos:float32:forward#0' --device fakechip --import fakechip --samples 4" in broken_run.stdout
 
 
 def test_the_printed_command_shows_the_failure_again(openreg):
     done = openreg("conformance", "repro", "cos:float32:forward#0", *DEVICE, env=ENVIRONMENT)
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "cos:float32:forward on fakechip: mismatch: output" in done.stdout
+
+
+def test_a_sample_that_passes_alone_is_rerun_after_the_others(openreg):
+    done = openreg("conformance", "repro", "acos:float32:forward#1", *DEVICE, env=ENVIRONMENT)
+    assert "The sample passes alone." in done.stdout and "sample 0 of 3" in done.stdout
+    assert done.returncode == -6, "the second call of the process aborts"
 
 
 def test_a_wrong_backward_kernel_is_a_gradient_row(openreg):

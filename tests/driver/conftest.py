@@ -102,6 +102,7 @@ def stopped_driver(variant):
     stopped.options = start_options(stem, schedule)
     yield stopped
     stopped.table.shutdown(0)
+    stopped.keep.clear()
 
 
 @pytest.fixture
@@ -124,6 +125,7 @@ def start_sim(sim_path):
 
     yield start
     started.table.shutdown(5 * 10**9)
+    started.keep.clear()
 
 
 class Log(ctypes.Structure):
@@ -171,13 +173,15 @@ class Tasks:
 
     def append(self, driver, stream, log, value, slowly=False, **desc):
         function = self.library.append_slowly if slowly else self.library.append
+        driver.keep.append(log)
         driver.launch(stream, function, AppendArgs(ctypes.addressof(log), value), **desc)
 
     def fail(self, driver, stream, message=b"broken", kind=3, **desc):
         driver.launch(stream, self.library.fail, FailArgs(kind, message), **desc)
 
     def gate(self, driver, stream):
-        return Gate(self.library, driver, stream)
+        driver.keep.append(Gate(self.library, driver, stream))
+        return driver.keep[-1]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What happens at the edges of a process: fork, exit with work queued, signals, tasks that do not end. Any driver where a
 variant is named, else the simulator."""
 
+import ctypes as c
 import os
 import time
 
@@ -67,13 +68,15 @@ for device in range(d.devices):
             d.launch(stream, tasks.append_slowly, conftest.AppendArgs(c.addressof(log), 1))
 print('leaving', flush=True)
 """
-    result = run_script(conftest.driver_path(stem), "log = conftest.Log()\n" + code, conftest.start_options(stem, schedule),
+    log = "log = conftest.Log(); c.pythonapi.Py_IncRef(c.py_object(log))  # tasks outlive the interpreter\n"
+    result = run_script(conftest.driver_path(stem), log + code, conftest.start_options(stem, schedule),
                         tasks_path=tasks.library._name, timeout=30)
     assert (result.returncode, result.stdout.strip()) == (0, "leaving"), result.stderr
 
 
 def test_sim_exit_while_a_task_never_ends(sim_path, run_script, tasks):
-    code = "stream = d.stream(); gate = tasks.gate(d, stream)\nwhile not gate.entered.value: time.sleep(0.001)\nprint('leaving', flush=True)"
+    code = ("stream = d.stream(); gate = tasks.gate(d, stream)\nfor word in (gate.entered, gate.opened): c.pythonapi.Py_IncRef(c.py_object(word))\n"
+            "while not gate.entered.value: time.sleep(0.001)\nprint('leaving', flush=True)")
     start = time.monotonic()
     result = run_script(sim_path, code, {"memory": "16MiB"}, tasks_path=tasks.library._name, timeout=30)
     assert (result.returncode, result.stdout.strip()) == (0, "leaving"), result.stderr
@@ -89,7 +92,6 @@ def test_sim_exit_prints_an_error_that_nobody_asked_for(sim_path, run_script, ta
 def test_sim_shutdown_drops_what_does_not_fit_its_time(start_sim, tasks):
     for schedule in ("eager", "lazy", "random:3"):
         d = start_sim(schedule=schedule)
-        import ctypes as c
         cleaned, log, stream = c.c_uint64(0), tasks.log(), d.stream()
         for value in range(50):
             d.launch(stream, tasks.append_slowly, conftest.AppendArgs(c.addressof(log), value))

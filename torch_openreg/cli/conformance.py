@@ -112,6 +112,10 @@ def _repro_options(arguments) -> str:
         words += ["--import", arguments.module]
     if arguments.seed:
         words += ["--seed", str(arguments.seed)]
+    if arguments.samples:
+        words += ["--samples", str(arguments.samples)]
+    if arguments.full:
+        words.append("--full")
     return shlex.join(words)
 
 

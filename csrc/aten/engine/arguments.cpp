@@ -24,7 +24,7 @@ enum class Tag : uint8_t {
   tensors, optional_tensors, integers, reals, booleans, scalars,
 };
 
-enum Flag : uint8_t { kWrappedNumber = 1, kConjugate = 2, kNegative = 4, kZero = 8, kCoalesced = 16 };
+enum Flag : uint8_t { kWrappedNumber = 1, kConjugate = 2, kNegative = 4, kZero = 8, kCoalesced = 16, kRequiresGrad = 32 };
 
 constexpr size_t kMaxInlineBytes = 1024;  // larger CPU operands are copied to the device by whoever calls
 
@@ -38,16 +38,11 @@ uint8_t b_of(uint64_t word) { return word >> 16 & 0xff; }
 uint8_t c_of(uint64_t word) { return word >> 24 & 0xff; }
 uint32_t d_of(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
 
-uint8_t flags_of(const at::Tensor& tensor) {
-  return static_cast<uint8_t>((tensor.unsafeGetTensorImpl()->is_wrapped_number() ? kWrappedNumber : 0) |
-                              (tensor.is_conj() ? kConjugate : 0) | (tensor.is_neg() ? kNegative : 0) |
-                              (tensor._is_zerotensor() ? kZero : 0));
-}
-
 void apply_flags(at::Tensor& tensor, uint8_t flags) {
   if (flags & kWrappedNumber) tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
   if (flags & kConjugate) tensor._set_conj(true);
   if (flags & kNegative) tensor._set_neg(true);
+  if (flags & kRequiresGrad) tensor.set_requires_grad(true);
 }
 
 at::Generator seeded_generator(uint64_t seed, uint64_t offset) {
@@ -58,6 +53,12 @@ at::Generator seeded_generator(uint64_t seed, uint64_t offset) {
 }
 
 }  // namespace
+
+uint8_t Encoder::flags_of(const at::Tensor& tensor) const {
+  return static_cast<uint8_t>((tensor.unsafeGetTensorImpl()->is_wrapped_number() ? kWrappedNumber : 0) |
+                              (tensor.is_conj() ? kConjugate : 0) | (tensor.is_neg() ? kNegative : 0) |
+                              (tensor._is_zerotensor() ? kZero : 0) | (keep_requires_grad_ && tensor.requires_grad() ? kRequiresGrad : 0));
+}
 
 void Encoder::add_tensor(const at::Tensor& tensor) {
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();

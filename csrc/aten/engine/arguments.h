@@ -32,11 +32,15 @@ class Encoder {
   // Appends a generator: on the worker, a CPU generator seeded with these.
   void add_generator(uint64_t seed, uint64_t offset);
 
+  // From now on tensors keep their requires_grad on the worker: for the few kernels that look at it below autograd.
+  void keep_requires_grad() { keep_requires_grad_ = true; }
+
   // Whether a tensor is not plain strided, so that the call must be dispatched by its tensors' keys.
   bool full_dispatch() const { return full_dispatch_; }
 
  private:
   bool add_any_tensor(const at::Tensor& tensor);
+  uint8_t flags_of(const at::Tensor& tensor) const;
   bool add_cpu_tensor(const at::Tensor& tensor);
   bool add_sparse(const at::Tensor& tensor);
   bool add_list(const c10::IValue& value, bool by_value);
@@ -50,7 +54,7 @@ class Encoder {
   Words& words_;
   c10::SmallVectorImpl<uint64_t>* key_;
   c10::SmallVector<const c10::StorageImpl*, 8> storages_;
-  bool full_dispatch_ = false;
+  bool full_dispatch_ = false, keep_requires_grad_ = false;
 };
 
 // Reads what an Encoder wrote. The tensors it makes own nothing on the device: their storages point into the kernel view.

@@ -140,6 +140,7 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     supported = supported || op.hasComputedKernelForDispatchKey(key);
   }
   supported = supported && known_namespace(name);
+  reads_requires_grad = base == "aten::_sparse_mm_reduce_impl";
   memo = memo_ops().count(name) != 0;
   for (const char* taking : {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl", "aten::_index_put_impl_",
                              "aten::_pack_padded_sequence", "aten::_ctc_loss", "aten::_ctc_loss_backward"}) {

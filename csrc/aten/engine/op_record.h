@@ -26,6 +26,7 @@ struct OpRecord {
   bool takes_cpu_tensors = false;  // as on any accelerator, some operands may be CPU tensors with dimensions (index tensors, lengths)
   bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc)
   std::vector<char> by_value;      // per argument: its value shapes the results (Scalars and floats mostly do not)
+  bool reads_requires_grad = false;
   int generator = -1;              // the argument that is a Generator, or -1
   const OpRecord* out = nullptr;   // the out= overload with a CPU kernel of its own, whose arguments are these plus one out per return
   std::optional<c10::SafeKernelFunction> meta;  // core's C++ meta kernel, when the operator is structured and functional or in place

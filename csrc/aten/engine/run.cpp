@@ -87,6 +87,7 @@ void check_cpu_operands(const Call& call) {
 
 // Writes the arguments into words; false when one cannot travel. A missing generator is the device's default one.
 bool encode(const Call& call, Encoder& encoder, const PhiloxState& random) {
+  if (call.record.reads_requires_grad) encoder.keep_requires_grad();
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     if (static_cast<int>(i) == call.record.generator) {
       encoder.add_generator(random.seed, random.offset);

@@ -14,14 +14,9 @@
 namespace openreg::sim {
 namespace {
 
-// A task cannot be interrupted, so a thread that has less time than this leaves running to the worker.
-constexpr uint64_t kLeastTimeToHelp_ns = 1000000;
-
+// A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one.
 bool may_run(const Stream& stream, uint64_t deadline_ns) {
-  if (!stream.worker_started.load(std::memory_order_acquire)) return true;
-  if (deadline_ns == kNever) return true;
-  const uint64_t now = now_ns();
-  return deadline_ns > now && deadline_ns - now >= kLeastTimeToHelp_ns;
+  return deadline_ns == kNever || !stream.worker_started.load(std::memory_order_acquire);
 }
 
 // Sleeps until the head may have reached `target`, or the stream may be owned when the caller would run it.

@@ -1,5 +1,6 @@
 """Reruns one row, or one sample of it, in a process of its own, with the whole traceback of its first failure.
 
+A sample that passes alone may fail after others, so the row's samples then run in order, as they did in the run.
 Started by `openreg conformance repro`; exit status 0 when it passes, 1 when it fails, 2 when it cannot run.
 """
 
@@ -27,6 +28,7 @@ def main() -> int:
         return 2
     from . import samples
     from .execution import operators, run_row
+    from .result import RowResult
 
     info = operators().get(row.op)
     if info is None or not hasattr(torch, row.dtype):
@@ -38,16 +40,24 @@ def main() -> int:
             print(f"{row.id} has {len(drawn)} samples, there is no sample {sample}", file=sys.stderr)
             return 2
         print(drawn[sample].summary())
-    options = dict(
-        samples=samples_for(row, config["samples"], config["full"]), only=sample, seed=config["seed"],
-        on_sample=lambda index: print(f"sample {index} of {len(drawn)}", flush=True),
-    )
-    try:
-        result = run_row(row.op, row.dtype, row.mode, under_test, propagate=True, **options)
-    except Exception:
-        traceback.print_exc()
-        result = run_row(row.op, row.dtype, row.mode, under_test, **{**options, "on_sample": None})
-    print(f"{row.id} on {under_test.name}: {result.outcome}{': ' if result.message else ''}{result.sentence}")
+    def run(only) -> RowResult:
+        options = dict(samples=samples_for(row, config["samples"], config["full"]), only=only, seed=config["seed"])
+
+        def announce(index):
+            print(f"sample {index} of {len(drawn)}", flush=True)
+
+        try:
+            result = run_row(row.op, row.dtype, row.mode, under_test, propagate=True, on_sample=announce, **options)
+        except Exception:
+            traceback.print_exc()
+            result = run_row(row.op, row.dtype, row.mode, under_test, **options)
+        print(f"{row.id} on {under_test.name}: {result.outcome}{': ' if result.message else ''}{result.sentence}", flush=True)
+        return result
+
+    result = run(sample)
+    if sample is not None and result.outcome == "pass":
+        print("The sample passes alone. The whole row, in case the samples before it matter:")
+        result = run(None)
     return 1 if result.failing else 0
 
 
