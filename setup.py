@@ -54,8 +54,10 @@ DRIVER_SOURCES = {
 
 TORCH_SOURCES = """
     runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/driver runtime/error runtime/event runtime/free_blocks runtime/generator runtime/guard runtime/hooks runtime/host_allocator runtime/launch runtime/storage runtime/stream
-    aten/attention aten/autocast aten/convolution aten/copy aten/factories aten/op_stats aten/registration aten/rnn aten/sparse
+    aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/op_stats aten/random
+    aten/registration aten/rnn aten/sparse
     aten/tensor aten/tensor_split
+    aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/philox aten/kernels/random aten/kernels/unary
     aten/engine/arguments aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result aten/engine/run
     aten/engine/task
 """
@@ -68,6 +70,7 @@ PUBLIC_HEADERS = """
     runtime/export.h runtime/device.h runtime/device_allocator.h runtime/driver.h runtime/error.h runtime/event.h
     runtime/generator.h runtime/host_allocator.h runtime/launch.h runtime/storage.h runtime/stream.h
     driver/sim/sim_kernel.h
+    aten/tensor.h
 """
 
 COMPILE_FLAGS = ["-std=c++20", "-O2", "-g0", "-Wall", "-Wno-interference-size", "-fvisibility=hidden", "-ffp-contract=off"]
@@ -164,7 +167,8 @@ class BuildAll(BuildExtension):
 
 setup(
     version=VERSION,
-    install_requires=[f"torch=={TORCH_MINOR[0]}.{TORCH_MINOR[1]}.*", "numpy"],
+    # expecttest: torch.testing's operator database, which the conformance run reads, imports it.
+    install_requires=[f"torch=={TORCH_MINOR[0]}.{TORCH_MINOR[1]}.*", "numpy", "expecttest", 'tomli; python_version < "3.11"'],
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAll},
     package_data={"torch_openreg": ["py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml"]},

@@ -65,8 +65,9 @@ void apply(const LaunchState& wanted, const LaunchState& now) {
 }  // namespace
 
 struct KernelScope::Guards {
+  explicit Guards(bool grad_mode) : grad(grad_mode) {}
   c10::impl::ForceDispatchKeyGuard keys{included(), excluded()};
-  c10::AutoGradMode grad{false};
+  c10::AutoGradMode grad;
   at::DisableRecordFunctionGuard record;
 };
 
@@ -79,12 +80,14 @@ LaunchState capture_launch_state() {
   state.deterministic = static_cast<uint8_t>(context.deterministicAlgorithms() | context.deterministicAlgorithmsWarnOnly() << 1 |
                                              context.deterministicFillUninitializedMemory() << 2);
   state.matmul_precision = static_cast<uint8_t>(context.float32MatmulPrecision());
+  state.grad_mode = c10::GradMode::is_enabled();
   return state;
 }
 
 KernelScope::KernelScope(const LaunchState& state) : before_(capture_launch_state()) {
   static_assert(sizeof(Guards) <= sizeof(guards_));
-  new (guards_) Guards;
+  new (guards_) Guards(state.grad_mode != 0);
+  before_.grad_mode = state.grad_mode;  // the guard's business
   changed_ = !(state == before_);
   if (__builtin_expect(changed_, 0)) apply(state, before_);
 }

@@ -13,7 +13,8 @@ struct LaunchState {
   uint8_t default_dtype;
   uint8_t deterministic;    // bit 0: on, bit 1: warn only, bit 2: fill uninitialised memory
   uint8_t matmul_precision; // at::Float32MatmulPrecision
-  uint8_t unused[5];
+  uint8_t grad_mode;        // a few kernels ask for it below autograd
+  uint8_t unused[4];
   bool operator==(const LaunchState& other) const = default;
 };
 
