@@ -73,7 +73,10 @@ PUBLIC_HEADERS = """
     aten/tensor.h
 """
 
-COMPILE_FLAGS = ["-std=c++20", "-O2", "-g0", "-Wall", "-Wno-interference-size", "-fvisibility=hidden", "-ffp-contract=off"]
+# Kernels need the vectoriser (-O3), square roots as one instruction (-fno-math-errno), and products and sums rounded as the CPU's kernels
+# round them (-ffp-contract=off).
+COMPILE_FLAGS = ["-std=c++20", "-O3", "-g0", "-Wall", "-Wno-interference-size", "-fvisibility=hidden"]
+COMPILE_FLAGS += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 LINK_FLAGS = ["-Wl,--no-as-needed", "-Wl,-s"]
 
 

@@ -43,7 +43,7 @@ Backward attention_backward(const Tensor& grad, const Tensor& query, const Tenso
                             std::array<bool, 4>, const Tensor& out, const Tensor& logsumexp, const Tensor&, const Tensor&, c10::SymInt,
                             c10::SymInt, double dropout, bool causal, const Tensor&, const Tensor&, std::optional<double> scale) {
   static const auto op = engine::find_op("aten::_scaled_dot_product_flash_attention_for_cpu_backward", "");
-  const auto optional_mask = mask.defined() ? std::optional<Tensor>(mask) : std::nullopt;
+  const c10::IValue optional_mask = mask.defined() ? c10::IValue(mask) : c10::IValue();
   const auto results = engine::call(op, grad, query, key, value, out, logsumexp, dropout, causal, optional_mask, scale);
   return {results[0].toTensor(), results[1].toTensor(), results[2].toTensor(), Tensor()};
 }

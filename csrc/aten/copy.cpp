@@ -2,6 +2,7 @@
 #include "aten/copy.h"
 
 #include <ATen/ExpandUtils.h>
+#include <ATen/MemoryOverlap.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
@@ -10,6 +11,7 @@
 
 #include <cstring>
 
+#include "aten/cast.h"
 #include "aten/engine/engine.h"
 #include "aten/op_stats.h"
 #include "aten/tensor.h"
@@ -94,8 +96,9 @@ void raw_between_devices(const at::Tensor& dst, const at::Tensor& src) {
   done.block(destination_stream);
 }
 
-// One CPU copy kernel on the stream: conversion, strides, conj and neg bits.
+// A cast kernel, or one CPU copy kernel on the stream: conversion, strides, conj and neg bits.
 void convert_on_device(const at::Tensor& dst, const at::Tensor& src) {
+  if (cast_on_device(dst, src)) return op_stats::count(copy_counter().native);
   static const auto op = engine::find_op("aten::copy_", "");
   engine::launch(op, {dst, src, false});
 }
@@ -154,10 +157,10 @@ void copy_tensor(const at::Tensor& dst, const at::Tensor& unexpanded, bool non_b
   const auto shape = at::infer_size(dst.sizes(), unexpanded.sizes());
   TORCH_CHECK(dst.sizes() == at::IntArrayRef(shape), "output with shape ", dst.sizes(), " doesn't match the broadcast shape ", shape);
   if (dst.numel() == 0) return;
+  at::assert_no_internal_overlap(dst);
+  if (dst.device() == unexpanded.device()) at::assert_no_partial_overlap(dst, unexpanded);
   const at::Tensor src = unexpanded.sizes() == dst.sizes() ? unexpanded : unexpanded.expand(dst.sizes());
   if (raw_copyable(dst, src)) {
-    // Copying bytes onto themselves is nothing; partly overlapping ones are the CPU kernel's error to raise.
-    if (dst.device() == src.device() && dst.is_alias_of(src)) return convert_on_device(dst, src);
     return raw_copy(dst, src, non_blocking);
   }
   if (dst.device() == src.device()) return convert_on_device(dst, src);

@@ -1,50 +1,78 @@
 // Sparse tensors: construction, components and metadata come from core's device-generic functions over device tensors; every
 // other operator reaches the engine's fallback.
+#include <ATen/DeviceGuard.h>
 #include <ATen/NativeFunctions.h>
 #include <torch/library.h>
+
+#include <optional>
+#include <utility>
 
 namespace openreg {
 
 namespace native = at::native;
 
+namespace {
+
+std::optional<c10::Device> device_in(const at::Tensor& tensor) { return tensor.device(); }
+std::optional<c10::Device> device_in(const std::optional<c10::Device>& device) { return device; }
+template <class Other>
+std::optional<c10::Device> device_in(const Other&) {
+  return std::nullopt;
+}
+
+// Core's function with the device of its first tensor or device argument made current: it takes the current device for granted.
+template <auto function>
+struct Guarded;
+template <class Return, class... Args, Return (*function)(Args...)>
+struct Guarded<function> {
+  static Return call(Args... args) {
+    std::optional<c10::Device> device;
+    ((device = device ? device : device_in(args)), ...);
+    const c10::OptionalDeviceGuard guard(device);
+    return function(std::forward<Args>(args)...);
+  }
+};
+
+}  // namespace
+
 TORCH_LIBRARY_IMPL(aten, SparsePrivateUse1, m) {
-  m.impl("empty.memory_format", native::empty_sparse_symint);
-  m.impl("_sparse_coo_tensor_with_dims", native::new_with_dims_sparse);
-  m.impl("_sparse_coo_tensor_with_dims_and_tensors", native::new_with_dims_and_tensor_sparse_symint);
-  m.impl("_indices", native::_indices_sparse);
-  m.impl("_values", native::_values_sparse);
-  m.impl("indices", native::indices_sparse);
-  m.impl("values", native::values_sparse);
-  m.impl("_nnz", native::_nnz_sparse);
-  m.impl("_coalesced_", native::_coalesced_sparse_);
-  m.impl("is_coalesced", native::is_coalesced_sparse);
-  m.impl("sparse_dim", native::sparse_dim_sparse);
-  m.impl("dense_dim", native::dense_dim_sparse);
-  m.impl("_dimI", native::sparse_dim_sparse);
-  m.impl("_dimV", native::dense_dim_sparse);
-  m.impl("copy_", native::copy_sparse_wrapper_);
-  m.impl("copy_sparse_to_sparse_", native::copy_sparse_);
-  m.impl("sparse_resize_", native::sparse_resize_);
-  m.impl("sparse_resize_and_clear_", native::sparse_resize_and_clear_);
-  m.impl("resize_as_sparse_", native::resize_as_sparse_);
-  m.impl("clone", native::clone_sparse);
-  m.impl("zero_", native::zero_sparse_);
+  m.impl("empty.memory_format", Guarded<native::empty_sparse_symint>::call);
+  m.impl("_sparse_coo_tensor_with_dims", Guarded<native::new_with_dims_sparse>::call);
+  m.impl("_sparse_coo_tensor_with_dims_and_tensors", Guarded<native::new_with_dims_and_tensor_sparse_symint>::call);
+  m.impl("_indices", Guarded<native::_indices_sparse>::call);
+  m.impl("_values", Guarded<native::_values_sparse>::call);
+  m.impl("indices", Guarded<native::indices_sparse>::call);
+  m.impl("values", Guarded<native::values_sparse>::call);
+  m.impl("_nnz", Guarded<native::_nnz_sparse>::call);
+  m.impl("_coalesced_", Guarded<native::_coalesced_sparse_>::call);
+  m.impl("is_coalesced", Guarded<native::is_coalesced_sparse>::call);
+  m.impl("sparse_dim", Guarded<native::sparse_dim_sparse>::call);
+  m.impl("dense_dim", Guarded<native::dense_dim_sparse>::call);
+  m.impl("_dimI", Guarded<native::sparse_dim_sparse>::call);
+  m.impl("_dimV", Guarded<native::dense_dim_sparse>::call);
+  m.impl("copy_", Guarded<native::copy_sparse_wrapper_>::call);
+  m.impl("copy_sparse_to_sparse_", Guarded<native::copy_sparse_>::call);
+  m.impl("sparse_resize_", Guarded<native::sparse_resize_>::call);
+  m.impl("sparse_resize_and_clear_", Guarded<native::sparse_resize_and_clear_>::call);
+  m.impl("resize_as_sparse_", Guarded<native::resize_as_sparse_>::call);
+  m.impl("clone", Guarded<native::clone_sparse>::call);
+  m.impl("zero_", Guarded<native::zero_sparse_>::call);
 }
 
 TORCH_LIBRARY_IMPL(aten, SparseCsrPrivateUse1, m) {
-  m.impl("empty.memory_format", native::empty_sparse_compressed_symint);
-  m.impl("_sparse_compressed_tensor_with_dims", native::sparse_compressed_tensor_with_dims);
-  m.impl("crow_indices", native::crow_indices_sparse_csr);
-  m.impl("col_indices", native::col_indices_sparse_csr);
-  m.impl("ccol_indices", native::ccol_indices_sparse_csr);
-  m.impl("row_indices", native::row_indices_sparse_csr);
-  m.impl("values", native::values_sparse_csr);
-  m.impl("_nnz", native::_nnz_sparse_csr);
-  m.impl("sparse_dim", native::sparse_dim_sparse_csr);
-  m.impl("dense_dim", native::dense_dim_sparse_csr);
-  m.impl("copy_", native::copy_sparse_compressed_);
-  m.impl("clone", native::clone_sparse_compressed);
-  m.impl("zero_", native::zero_sparse_csr_);
+  m.impl("empty.memory_format", Guarded<native::empty_sparse_compressed_symint>::call);
+  m.impl("_sparse_compressed_tensor_with_dims", Guarded<native::sparse_compressed_tensor_with_dims>::call);
+  m.impl("crow_indices", Guarded<native::crow_indices_sparse_csr>::call);
+  m.impl("col_indices", Guarded<native::col_indices_sparse_csr>::call);
+  m.impl("ccol_indices", Guarded<native::ccol_indices_sparse_csr>::call);
+  m.impl("row_indices", Guarded<native::row_indices_sparse_csr>::call);
+  m.impl("values", Guarded<native::values_sparse_csr>::call);
+  m.impl("_nnz", Guarded<native::_nnz_sparse_csr>::call);
+  m.impl("sparse_dim", Guarded<native::sparse_dim_sparse_csr>::call);
+  m.impl("dense_dim", Guarded<native::dense_dim_sparse_csr>::call);
+  m.impl("copy_", Guarded<native::copy_sparse_compressed_>::call);
+  m.impl("clone", Guarded<native::clone_sparse_compressed>::call);
+  m.impl("zero_", Guarded<native::zero_sparse_csr_>::call);
 }
 
 }  // namespace openreg

@@ -113,9 +113,9 @@ typedef struct openreg_launch_desc {
   uint64_t flops, bytes;      /* 0 = unknown; filled only when the table wants costs */
   const openreg_range* ranges;/* filled only when the table wants ranges */
   uint32_t range_count;
-  void (*cleanup)(void* args);/* (optional) called exactly once with the copied args, after the task
-                                 ran or was skipped, before its completion is visible; may not call
-                                 the driver; default: nothing */
+  void (*cleanup)(void* args);/* (optional) called exactly once with the copied args (null for copy and
+                                 fill), after the task ran or was skipped, before its completion is
+                                 visible; may not call the driver; default: nothing */
 } openreg_launch_desc;
 
 /* Bits of openreg_driver.wants: what the launcher should take the trouble to fill. */

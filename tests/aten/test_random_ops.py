@@ -33,6 +33,10 @@ def generator(seed=0, offset=0, device="openreg"):
     return result
 
 
+def offset_of(g):
+    return int.from_bytes(bytes(g.get_state().tolist())[8:], "little")
+
+
 def draw(method, *args, dtype=torch.float32, count=COUNT, device="openreg", **kwargs):
     return getattr(torch.empty(count, dtype=dtype, device=device), method)(*args, **kwargs)
 
@@ -91,10 +95,9 @@ def test_a_call_takes_its_words_from_the_generator():
         (torch.float16, "exponential_", 1, 4),
         (torch.int64, "random_", 3, 8),
     ]:
-        before = g.get_offset() if hasattr(g, "get_offset") else int.from_bytes(bytes(g.get_state().tolist())[8:], "little")
+        before = offset_of(g)
         draw(method, dtype=dtype, count=count, generator=g)
-        after = int.from_bytes(bytes(g.get_state().tolist())[8:], "little")
-        assert after - before == taken, (method, dtype)
+        assert offset_of(g) - before == taken, (method, dtype)
     before = g.get_state()
     draw("uniform_", count=0, generator=g)
     assert torch.equal(g.get_state(), before)
@@ -196,8 +199,7 @@ def test_random_without_bounds_covers_the_type(dtype):
     x = draw("random_", dtype=dtype).cpu()
     top = 1 if dtype == torch.bool else torch.iinfo(dtype).max
     assert x.min() >= 0
-    assert_in = (x.double() / (top + 1)).mean().item()
-    assert abs(assert_in - (0.25 if top == 1 else 0.5)) < 0.01
+    assert abs((x.double() / (top + 1)).mean().item() - (0.25 if top == 1 else 0.5)) < 0.01
 
 
 @pytest.mark.parametrize("dtype, top", [(torch.float16, 2**11), (torch.bfloat16, 2**8), (torch.float32, 2**24), (torch.float64, 2**53)])
@@ -327,7 +329,8 @@ def test_a_saved_state_continues_the_sequence(device):
 def test_the_layout_does_not_change_the_numbers():
     torch.openreg.manual_seed_all(5)
     want = torch.empty(6, 10, device="openreg").normal_()
-    for view in (torch.zeros(10, 6, device="openreg").t(), torch.zeros(6, 20, device="openreg")[:, ::2], torch.zeros(70, device="openreg")[10:].view(6, 10)):
+    transposed, sliced = torch.zeros(10, 6, device="openreg").t(), torch.zeros(6, 20, device="openreg")[:, ::2]
+    for view in (transposed, sliced, torch.zeros(70, device="openreg")[10:].view(6, 10)):
         torch.openreg.manual_seed_all(5)
         assert torch.equal(view.normal_(), want)
     gaps = torch.zeros(6, 20, device="openreg")

@@ -92,6 +92,18 @@ def test_random_runs_nothing_until_asked(start_sim, tasks):
     assert log.list() == []
 
 
+def test_a_wait_with_a_limit_never_runs_what_could_hold_it(start_sim, tasks):
+    d = start_sim()
+    for _ in range(20):
+        stream = d.stream()
+        gate = tasks.gate(d, stream)
+        start = time.monotonic()
+        assert d.sync(stream, 5_000_000)[0] == hal.NOT_READY
+        assert time.monotonic() - start < 5
+        gate.open()
+        d.ok(d.sync(stream)[0])
+
+
 @pytest.mark.parametrize("first", ["urgent", "relaxed"])
 def test_urgent_streams_go_first_when_units_are_contested(start_sim, tasks, first):
     d = start_sim(compute_units=1)
@@ -153,7 +165,7 @@ def test_waiting_for_an_event_takes_no_unit(start_sim, tasks):
     assert log.list() == [1, 2]
 
 
-@pytest.mark.parametrize("schedule", ["lazy", "random:1"])
+@pytest.mark.parametrize("schedule", ["eager", "lazy", "random:1"])
 def test_a_task_that_waits_for_itself_is_refused_instead_of_hanging(start_sim, schedule):
     d = start_sim(schedule=schedule)
     stream = d.stream()

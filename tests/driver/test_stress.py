@@ -14,7 +14,7 @@ THREAD = ["-O1", "-g", "-fsanitize=thread"]
 ADDRESS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 
 
-def run_stress(driver, arguments, flags=("-O1", "-g"), environment=None, timeout=300):
+def run_stress(driver, arguments, flags=("-O1", "-g"), environment=None, timeout=120):
     runner = conftest.build("stress", [conftest.HERE / "stress.cpp"], list(flags), [conftest.CSRC / "hal" / "openreg_hal.h"])
     result = subprocess.run([runner, driver, *arguments], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(environment or {})})
     assert result.returncode == 0 and result.stdout == "ok\n", result.stdout + result.stderr[-6000:]

@@ -122,9 +122,11 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     if (argument.alias_info() != nullptr && argument.alias_info()->isWrite()) written.push_back(i);
     const auto& type = argument.type();
     const auto* optional = type->castRaw<c10::OptionalType>();
-    const c10::TypePtr element = optional ? optional->getElementType() : type;
+    c10::TypePtr element = optional ? optional->getElementType() : type;
+    if (const auto* list = element->castRaw<c10::ListType>()) element = list->getElementType();
     if (element->kind() == c10::TypeKind::GeneratorType) generator = i;
-    by_value.push_back(scalars_shape || (element->kind() != c10::TypeKind::NumberType && element->kind() != c10::TypeKind::FloatType));
+    const bool number = element->kind() == c10::TypeKind::NumberType || element->kind() == c10::TypeKind::FloatType;
+    by_value.push_back(scalars_shape || !number);
   }
   for (const auto& result : schema.returns()) {
     int alias = -1;

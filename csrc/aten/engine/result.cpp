@@ -1,6 +1,7 @@
 // Adopting results of waited calls.
 #include "aten/engine/result.h"
 
+#include <ATen/DeviceGuard.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/native/SparseTensorUtils.h>
 #include <ATen/native/Resize.h>
@@ -101,7 +102,10 @@ at::Tensor ResultAdopter::adopt_strided(const at::Tensor& result) {
 
 at::Tensor ResultAdopter::adopt_tensor(const at::Tensor& result) {
   if (!result.defined()) return result;
-  const auto options = result.options().device(c10::Device(kDeviceType, device_));
+  const c10::Device device(kDeviceType, device_);
+  const auto options = result.options().device(device);
+  // Core's sparse constructors take the current device for granted.
+  const c10::OptionalDeviceGuard guard(result.layout() == at::kStrided ? std::nullopt : std::optional<c10::Device>(device));
   switch (result.layout()) {
     case at::kStrided: return adopt_strided(result);
     case at::kSparse:

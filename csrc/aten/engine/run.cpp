@@ -218,7 +218,11 @@ std::shared_ptr<MemoEntry> infer(const Call& call) {
 
 // Learns the entry from a waited call; null when some result has no metadata to remember.
 std::shared_ptr<MemoEntry> learn(const Call& call, const WaitedCall& waited, const ResultAdopter& adopter,
-                                 std::vector<std::pair<int, ResultMeta>> resized) {
+                                 std::vector<std::pair<int, ResultMeta>> resized, const std::vector<int64_t>& before) {
+  // Growing an out that holds something is warned of by the kernel itself, each in its own words: such a call is always waited.
+  for (const auto& [index, meta] : resized) {
+    if (before[index] != 0) return nullptr;
+  }
   if (adopter.aliased()) return nullptr;
   auto entry = std::make_shared<MemoEntry>();
   entry->resized = std::move(resized);
@@ -266,8 +270,10 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, const Ke
 
   ResultAdopter adopter(call.device, call.arguments, *waited);
   std::vector<std::pair<int, ResultMeta>> resized;
+  std::vector<int64_t> elements_before(call.arguments.size());
   for (int i : record.written) {
     if (!call.arguments[i].isTensor()) continue;
+    elements_before[i] = call.arguments[i].toTensor().defined() ? call.arguments[i].toTensor().numel() : 0;
     const at::Tensor& twin = waited->arguments[i].toTensor();
     if (write_back(call.arguments[i].toTensor(), twin, call.device, adopter)) resized.emplace_back(i, meta_of(twin));
   }
@@ -282,7 +288,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, const Ke
   }
   if (adopter.copied()) op_stats::count(record.counter.copied);
   if (key != nullptr) {
-    if (auto entry = learn(call, *waited, adopter, std::move(resized))) store_memo(*key, std::move(entry));
+    if (auto entry = learn(call, *waited, adopter, std::move(resized), elements_before)) store_memo(*key, std::move(entry));
     if (record.meta) note_signature(signature_of(call));
   }
   torch::jit::drop(*stack, record.arguments);

@@ -1,6 +1,8 @@
 // Running engine tasks on a stream.
 #include "aten/engine/task.h"
 
+#include <ATen/ops/from_blob.h>
+
 #include "runtime/error.h"
 
 namespace openreg::engine {
@@ -38,13 +40,45 @@ void copy_results(const TaskHeader& task, torch::jit::Stack& stack, Decoder& dec
   }
 }
 
+// Where a written tensor's block is. Kernels that take an out argument for scratch (losses with a reduction) resize it on the way, and it
+// ends in CPU memory of its own.
+struct Block {
+  uint32_t index;
+  char* data;
+  c10::SmallVector<int64_t, 5> sizes, strides;
+};
+
+void note_block(c10::SmallVectorImpl<Block>& blocks, uint32_t index, const c10::IValue& value) {
+  if (!value.isTensor() || !value.toTensor().defined() || !value.toTensor().has_storage()) return;
+  const at::Tensor& tensor = value.toTensor();
+  Block block{index, static_cast<char*>(tensor.mutable_data_ptr()), {}, {}};
+  block.sizes.assign(tensor.sizes().begin(), tensor.sizes().end());
+  block.strides.assign(tensor.strides().begin(), tensor.strides().end());
+  blocks.push_back(std::move(block));
+}
+
+void bring_back(const TaskHeader& task, const Block& block, const at::Tensor& moved) {
+  TORCH_INTERNAL_ASSERT(moved.sizes() == at::IntArrayRef(block.sizes), task.record->name,
+                        ": a written tensor has another size than the engine expected; take the operator off memo_ops.inc");
+  at::from_blob(block.data, block.sizes, block.strides, moved.options()).copy_(moved);
+}
+
 void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& stack) {
   Decoder decoder(words);
   for (uint32_t i = 0; i < task.arguments; ++i) stack.push_back(decoder.read());
   if (task.waited != nullptr) (*task.waited)->arguments = stack;
   if (!task.copy_results) {
     for (uint32_t i = 0; i < task.results; ++i) stack.push_back(decoder.read());
+    c10::SmallVector<Block, 4> blocks;
+    c10::SmallVector<at::Tensor, 4> written;
+    if (task.waited == nullptr) {
+      for (const int i : task.record->written) note_block(blocks, i, stack[i]);
+      for (const Block& block : blocks) written.push_back(stack[block.index].toTensor());
+    }
     call(task, stack);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (written[i].storage().data() == nullptr || written[i].const_data_ptr() != blocks[i].data) bring_back(task, blocks[i], written[i]);
+    }
   } else {
     call(task, stack);
     copy_results(task, stack, decoder);

@@ -27,7 +27,7 @@ openreg_status check_side(int32_t device, const void* address, uint64_t bytes) {
 openreg_status copy(openreg_stream stream, void* dst, int32_t dst_device, const void* src, int32_t src_device, uint64_t bytes,
                     const openreg_launch_desc* desc) {
   return entry([&]() -> openreg_status {
-    Stream* on = find_stream(stream);
+    const std::shared_ptr<Stream> on = find_stream(stream);
     if (!on) return OPENREG_INVALID_VALUE;
     for (int32_t device : {dst_device, src_device})
       if (device != kHost)
@@ -47,7 +47,7 @@ openreg_status copy(openreg_stream stream, void* dst, int32_t dst_device, const 
 
 openreg_status fill(openreg_stream stream, void* dst, uint8_t value, uint64_t bytes, const openreg_launch_desc* desc) {
   return entry([&]() -> openreg_status {
-    Stream* on = find_stream(stream);
+    const std::shared_ptr<Stream> on = find_stream(stream);
     if (!on) return OPENREG_INVALID_VALUE;
     if (openreg_status status = check_descriptor(desc)) return status;
     if (openreg_status status = check_side(0, dst, bytes)) return status;

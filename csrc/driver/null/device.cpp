@@ -46,7 +46,7 @@ openreg_status device_synchronize(int32_t device, uint64_t, openreg_error* error
   return entry([&]() -> openreg_status {
     if (openreg_status status = check_device(device)) return status;
     std::shared_ptr<Failure> first;
-    for (Stream* stream : streams().all()) {
+    for (const std::shared_ptr<Stream>& stream : streams().all()) {
       std::shared_ptr<Failure> failure = pending_failure(*stream);
       if (failure && (!first || failure->order < first->order)) first = failure;
     }

@@ -21,8 +21,8 @@ Handles<Event, openreg_event>& events() {
   return all;
 }
 
-Event* find_event(openreg_event handle) {
-  Event* event = events().find(handle);
+std::shared_ptr<Event> find_event(openreg_event handle) {
+  std::shared_ptr<Event> event = events().find(handle);
   if (!event) fail(OPENREG_INVALID_VALUE, "%p is not a live event", static_cast<void*>(handle));
   return event;
 }
@@ -40,25 +40,23 @@ openreg_status event_create(int32_t device, int32_t timing, openreg_event* event
   return entry([&]() -> openreg_status {
     if (!event) return fail(OPENREG_INVALID_VALUE, "event is null");
     if (openreg_status status = check_device(device)) return status;
-    auto created = std::make_unique<Event>();
+    auto created = std::make_shared<Event>();
     created->timing = timing != 0;
-    *event = events().add(created.get());
-    created.release();
+    *event = events().add(std::move(created));
     return OPENREG_OK;
   });
 }
 
 openreg_status event_destroy(openreg_event event) {
   return entry([&]() -> openreg_status {
-    std::unique_ptr<Event> taken(events().take(event));
-    return taken ? OPENREG_OK : fail(OPENREG_INVALID_VALUE, "%p is not a live event", static_cast<void*>(event));
+    return events().take(event) ? OPENREG_OK : fail(OPENREG_INVALID_VALUE, "%p is not a live event", static_cast<void*>(event));
   });
 }
 
 openreg_status event_record(openreg_event event, openreg_stream stream) {
   return entry([&]() -> openreg_status {
-    Event* target = find_event(event);
-    Stream* on = target ? find_stream(stream) : nullptr;
+    const std::shared_ptr<Event> target = find_event(event);
+    const std::shared_ptr<Stream> on = target ? find_stream(stream) : nullptr;
     if (!on) return OPENREG_INVALID_VALUE;
     std::shared_ptr<Failure> failure = pending_failure(*on);
     std::lock_guard guard(target->mutex);
@@ -71,8 +69,8 @@ openreg_status event_record(openreg_event event, openreg_stream stream) {
 
 openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
   return entry([&]() -> openreg_status {
-    Stream* waiting = find_stream(stream);
-    Event* target = waiting ? find_event(event) : nullptr;
+    const std::shared_ptr<Stream> waiting = find_stream(stream);
+    const std::shared_ptr<Event> target = waiting ? find_event(event) : nullptr;
     if (!target) return OPENREG_INVALID_VALUE;
     std::shared_ptr<Failure> failure = carried_failure(*target);
     std::lock_guard guard(waiting->mutex);
@@ -88,7 +86,7 @@ openreg_status event_query(openreg_event event) {
 
 openreg_status event_synchronize(openreg_event event, uint64_t, openreg_error* error) {
   return entry([&]() -> openreg_status {
-    Event* target = find_event(event);
+    const std::shared_ptr<Event> target = find_event(event);
     return target ? report(carried_failure(*target), error) : OPENREG_INVALID_VALUE;
   });
 }
@@ -99,7 +97,7 @@ openreg_status event_elapsed(openreg_event start, openreg_event end, int64_t* el
     int64_t times_ns[2];
     const openreg_event handles[2] = {start, end};
     for (int i = 0; i < 2; ++i) {
-      Event* event = find_event(handles[i]);
+      const std::shared_ptr<Event> event = find_event(handles[i]);
       if (!event) return OPENREG_INVALID_VALUE;
       std::lock_guard guard(event->mutex);
       if (!event->timing || !event->recorded)

@@ -34,7 +34,7 @@ openreg_status launch_kernel(openreg_stream stream, openreg_kernel kernel, const
 openreg_status launch_host_func(openreg_stream stream, openreg_host_func fn, const void* args, uint64_t size,
                                 const openreg_launch_desc* desc) {
   return entry([&]() -> openreg_status {
-    Stream* on = find_stream(stream);
+    const std::shared_ptr<Stream> on = find_stream(stream);
     if (!on) return OPENREG_INVALID_VALUE;
     if (!fn || (size && !args)) return fail(OPENREG_INVALID_VALUE, "%s is null", fn ? "args" : "fn");
     if (openreg_status status = check_descriptor(desc)) return status;

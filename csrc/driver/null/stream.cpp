@@ -29,8 +29,8 @@ Streams& streams() {
   return all;
 }
 
-Stream* find_stream(openreg_stream handle) {
-  Stream* stream = streams().find(handle);
+std::shared_ptr<Stream> find_stream(openreg_stream handle) {
+  std::shared_ptr<Stream> stream = streams().find(handle);
   if (!stream) fail(OPENREG_INVALID_VALUE, "%p is not a live stream", static_cast<void*>(handle));
   return stream;
 }
@@ -86,7 +86,7 @@ openreg_status report(const std::shared_ptr<Failure>& failure, openreg_error* er
 }
 
 void destroy_all_streams() {
-  for (Stream* stream : streams().all()) print_unreported(*stream);
+  for (const std::shared_ptr<Stream>& stream : streams().all()) print_unreported(*stream);
   streams().destroy_all();
 }
 
@@ -94,17 +94,16 @@ openreg_status stream_create(int32_t device, int32_t, openreg_stream* stream) {
   return entry([&]() -> openreg_status {
     if (!stream) return fail(OPENREG_INVALID_VALUE, "stream is null");
     if (openreg_status status = check_device(device)) return status;
-    auto created = std::make_unique<Stream>();
+    auto created = std::make_shared<Stream>();
     created->id = ++last_id;
-    *stream = streams().add(created.get());
-    created.release();
+    *stream = streams().add(std::move(created));
     return OPENREG_OK;
   });
 }
 
 openreg_status stream_destroy(openreg_stream stream) {
   return entry([&]() -> openreg_status {
-    std::unique_ptr<Stream> taken(streams().take(stream));
+    const std::shared_ptr<Stream> taken = streams().take(stream);
     if (!taken) return fail(OPENREG_INVALID_VALUE, "%p is not a live stream", static_cast<void*>(stream));
     print_unreported(*taken);
     return OPENREG_OK;
@@ -117,14 +116,14 @@ openreg_status stream_query(openreg_stream stream) {
 
 openreg_status stream_synchronize(openreg_stream stream, uint64_t, openreg_error* error) {
   return entry([&]() -> openreg_status {
-    Stream* on = find_stream(stream);
+    const std::shared_ptr<Stream> on = find_stream(stream);
     return on ? report(pending_failure(*on), error) : OPENREG_INVALID_VALUE;
   });
 }
 
 openreg_status stream_info(openreg_stream stream, openreg_stream_info* info) {
   return entry([&]() -> openreg_status {
-    Stream* on = find_stream(stream);
+    const std::shared_ptr<Stream> on = find_stream(stream);
     if (!on) return OPENREG_INVALID_VALUE;
     if (!info || info->struct_size < sizeof info->struct_size) return fail(OPENREG_INVALID_VALUE, "info is null or its struct_size is not set");
     openreg_stream_info full{};

@@ -31,7 +31,7 @@ using Streams = Handles<Stream, openreg_stream>;
 Streams& streams();
 
 // The stream, or null with a sentence for last_message.
-Stream* find_stream(openreg_stream handle);
+std::shared_ptr<Stream> find_stream(openreg_stream handle);
 
 using Task = std::function<openreg_status(openreg_error*)>;
 

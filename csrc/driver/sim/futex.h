@@ -5,6 +5,7 @@
 #pragma once
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +42,24 @@ inline void cpu_relax() {
 #elif defined(__aarch64__)
   asm volatile("isb" ::: "memory");
 #endif
+}
+
+// How long any thread spins before it sleeps, and after how long it begins to offer its CPU to the thread it waits for.
+constexpr uint64_t kSpin_ns = 50000, kSpinAlone_ns = 2000;
+
+// Waits for a moment until done() is true. False when it did not become true.
+template <class Done>
+bool spin_until(Done done) {
+  const uint64_t begin = now_ns();
+  for (;;) {
+    for (int i = 0; i < 16; ++i) {
+      if (done()) return true;
+      cpu_relax();
+    }
+    const uint64_t spent_ns = now_ns() - begin;
+    if (spent_ns >= kSpin_ns) return false;
+    if (spent_ns >= kSpinAlone_ns) sched_yield();
+  }
 }
 
 // Sleeps while word == expected, until a wake or the deadline. May return early for no reason.

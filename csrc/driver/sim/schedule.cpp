@@ -30,17 +30,6 @@ void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns, bool wou
   futex_wait(stream.wake_generation, generation, deadline_ns);
 }
 
-void spin_until(Stream& stream, uint64_t target, bool would_run) {
-  const uint64_t end = now_ns() + kSpin_ns;
-  do {
-    for (int i = 0; i < 16; ++i) {
-      if (stream.queue.head() >= target) return;
-      if (would_run && stream.owned.load(std::memory_order_relaxed) == 0) return;
-      cpu_relax();
-    }
-  } while (now_ns() < end);
-}
-
 void wake_sleepers(Stream& stream) {
   stream.wake_at.store(kNever, std::memory_order_seq_cst);
   stream.wake_generation.fetch_add(1, std::memory_order_seq_cst);
@@ -99,7 +88,9 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
       return Progress::stuck;
     if (deadline_ns != kNever && now_ns() >= deadline_ns) return Progress::timed_out;
     if (may_spin)
-      spin_until(stream, target, would_run);
+      spin_until([&] {
+        return stream.queue.head() >= target || (would_run && stream.owned.load(std::memory_order_relaxed) == 0);
+      });
     else
       sleep_until(stream, target, deadline_ns, would_run);
     may_spin = false;

@@ -23,17 +23,6 @@ bool should_look(Stream& stream) {
   return has_work(stream) || is_finished(stream) || stream.chip->stopping.load(std::memory_order_seq_cst);
 }
 
-bool spin(Stream& stream) {
-  const uint64_t end = now_ns() + kSpin_ns;
-  do {
-    for (int i = 0; i < 16; ++i) {
-      if (should_look(stream)) return true;
-      cpu_relax();
-    }
-  } while (now_ns() < end);
-  return false;
-}
-
 void sleep(Stream& stream) {
   stream.worker_sleeping.store(1, std::memory_order_seq_cst);
   stream.queue.producers.order_with_unlock();
@@ -53,7 +42,7 @@ void run_worker(Stream* stream) {
       retire(*stream);
       break;
     }
-    if (!(chip.spin && spin(*stream))) sleep(*stream);
+    if (!(chip.spin && spin_until([stream] { return should_look(*stream); }))) sleep(*stream);
   }
   release(stream);
   // The last touch of the chip: shutdown takes it apart when this reaches 0.

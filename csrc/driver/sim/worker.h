@@ -1,14 +1,9 @@
 // worker.h: the thread of a used stream, under the eager schedule only.
 #pragma once
 
-#include <cstdint>
-
 namespace openreg::sim {
 
 struct Stream;
-
-// How long any thread spins before it sleeps.
-constexpr uint64_t kSpin_ns = 50000;
 
 // Starts the worker. When the system gives no thread the stream goes on without, run by the threads that wait for it.
 // LOCK: stream.queue.producers

@@ -1,0 +1,71 @@
+"""How results are shown: lines for a terminal, and the Markdown tables that docs/performance.md quotes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scale import Check
+from timing import Result
+
+BEGIN = "<!-- benchmark:begin -->"
+END = "<!-- benchmark:end -->"
+
+
+def line(entry: Result | Check) -> str:
+    """One result or check for a terminal."""
+    verdict = "met" if entry.met else "MISSED"
+    if isinstance(entry, Check):
+        return f"{entry.name:15} {entry.found:6}   must be {entry.expected:5}  {verdict:6}  {entry.title}"
+    times = f"{_time(entry.device_seconds)} against {_time(entry.cpu_seconds)}"
+    if entry.cpu_time_ratio is not None:
+        times += f", CPU time {entry.cpu_time_ratio:.2f}, cpu with two threads {entry.two_threads_ratio:.2f}"
+    return f"{entry.name:15} {entry.ratio:6.2f}   at most {entry.target:5.2f}  {verdict:6}  {times}"
+
+
+def markdown(results: list[Result], checks: list[Check]) -> str:
+    """The tables of the documentation, without the tables that have no lines."""
+    parts = []
+    steps = [result for result in results if result.cpu_time_ratio is not None]
+    others = [result for result in results if result.cpu_time_ratio is None]
+    if steps:
+        parts.append(
+            _table(
+                ["Training step", "openreg", "cpu", "Ratio", "Target", "", "CPU time", "cpu, two threads"],
+                [[*_cells(step), f"{step.cpu_time_ratio:.2f}", f"{step.two_threads_ratio:.2f}"] for step in steps],
+            )
+        )
+    if others:
+        parts.append(_table(["Work", "openreg", "cpu", "Ratio", "Target", ""], [_cells(other) for other in others]))
+    if checks:
+        rows = [[check.title, str(check.found), str(check.expected), _verdict(check)] for check in checks]
+        parts.append(_table(["Count", "Found", "Must be", ""], rows))
+    return "\n\n".join(parts)
+
+
+def write_docs(page: Path, text: str) -> None:
+    """Replaces what stands between the two markers of the page. Raises ValueError when they are not there once each."""
+    old = page.read_text()
+    if old.count(BEGIN) != 1 or old.count(END) != 1:
+        raise ValueError(f"{page} must contain {BEGIN} and {END} once each")
+    head, rest = old.split(BEGIN)
+    tail = rest.split(END)[1]
+    page.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}")
+
+
+def _cells(result: Result) -> list[str]:
+    times = [_time(result.device_seconds), _time(result.cpu_seconds)]
+    return [result.title, *times, f"{result.ratio:.2f}", f"{result.target:.2f}", _verdict(result)]
+
+
+def _verdict(entry: Result | Check) -> str:
+    return "met" if entry.met else "**missed**"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} us"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    # Titles are left, numbers right.
+    rule = ["---" if cell in ("", head[0]) else "---:" for cell in head]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])

@@ -1,0 +1,88 @@
+"""The benchmark program runs: every line gives finite figures on tiny sizes, and the counts of scale.py are right.
+
+No figure is judged here, because timing is no test. Needs the built package.
+"""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run
+import scale
+import table
+import timing
+
+PROGRAM = Path(run.__file__)
+
+
+def benchmark(*arguments):
+    return subprocess.run([sys.executable, PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    """What a run of everything but the counts writes to its file, and prints."""
+    file = tmp_path_factory.mktemp("benchmark") / "figures.json"
+    names = ",".join(row.name for row in run.ROWS)
+    result = benchmark("--tiny", "--rounds", 2, "--only", names, "--json", file, "--markdown")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads(file.read_text()), result.stdout
+
+
+@pytest.mark.parametrize("name", [row.name for row in run.ROWS])
+def test_every_line_gives_finite_ratios(figures, name):
+    (result,) = [result for result in figures[0]["results"] if result["name"] == name]
+    for field in ("ratio", "device_seconds", "cpu_seconds", "cpu_time_ratio", "two_threads_ratio"):
+        value = result[field]
+        assert value is None or (math.isfinite(value) and value > 0), (field, value)
+
+
+def test_the_training_lines_and_no_others_show_what_the_second_core_does(figures):
+    with_cores = [result["name"] for result in figures[0]["results"] if result["cpu_time_ratio"] is not None]
+    assert with_cores == [row.name for row in run.training.ROWS]
+
+
+def test_the_tables_show_every_title(figures):
+    assert [row.title for row in run.ROWS if f"| {row.title} |" not in figures[1]] == []
+
+
+def test_unknown_names_are_refused():
+    result = benchmark("--only", "add-launch,adds")
+    assert result.returncode == 2 and "unknown: adds" in result.stderr
+
+
+def test_names_are_unique():
+    names = [row.name for row in run.ROWS]
+    assert len(set(names)) == len(names) and run.SCALE not in names
+
+
+def test_samples_alternate_and_neither_side_always_follows():
+    order = []
+    sides = [timing.Side(lambda name=name: order.append(name)) for name in "ab"]
+    timing.alternate(*sides, rounds=4)
+    assert "".join(order) == "abbaabba"
+
+
+def test_the_docs_page_keeps_its_text_around_the_tables(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    for _ in range(2):
+        table.write_docs(page, "new")
+    assert page.read_text() == f"before\n{table.BEGIN}\n\nnew\n\n{table.END}\nafter\n"
+    page.write_text("no markers")
+    with pytest.raises(ValueError, match="once each"):
+        table.write_docs(page, "new")
+
+
+def test_the_docs_page_has_the_lines_of_this_program():
+    text = run.PAGE.read_text()
+    assert [row.title for row in run.ROWS if f"| {row.title} |" not in text] == []
+
+
+def test_many_tensors_streams_and_devices_work_with_a_thread_per_stream_in_use():
+    assert [dataclasses.asdict(check) for check in scale.checks() if not check.met] == []
