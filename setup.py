@@ -48,7 +48,11 @@ if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
 
 DRIVER_SOURCES = {
     "sim": """
-        compute_slots copy device driver event executor failure fault_report host_memory launch memory options random_schedule schedule status stream worker
+        compute_slots copy device driver event executor failure fault_report host_memory launch memory options
+        random_schedule schedule status stream worker
+    """,
+    "null": """
+        copy device driver event host_memory launch memory status stream
     """,
 }
 
@@ -58,7 +62,7 @@ TORCH_SOURCES = """
     aten/registration aten/rnn aten/sparse
     aten/tensor aten/tensor_split
     aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/philox aten/kernels/random aten/kernels/unary
-    aten/engine/arguments aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result aten/engine/run
+    aten/engine/arguments aten/engine/core_meta aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result aten/engine/run
     aten/engine/task
 """
 
@@ -89,8 +93,10 @@ def driver_extension(name):
         f"torch_openreg.lib.libopenreg_{name}",
         sources(DRIVER_SOURCES[name], f"driver/{name}"),
         include_dirs=[str(ROOT / "csrc")],
-        extra_compile_args=COMPILE_FLAGS,
-        extra_link_args=["-Wl,-s", "-pthread", "-Wl,--no-undefined"],
+        extra_compile_args=[*COMPILE_FLAGS, "-fvisibility-inlines-hidden"],
+        # nodelete: worker threads and exit handlers outlive any dlclose.
+        extra_link_args=["-Wl,-s", "-pthread", "-Wl,--no-undefined", "-Wl,-z,nodelete",
+                         f"-Wl,--version-script={ROOT}/csrc/driver/{name}/exports.map"],
         language="c++",
     )
 

@@ -117,7 +117,7 @@ def _memory_leaked(used_before):
     leaked = []
     for attempt in range(10):
         used = _memory_in_use()
-        leaked = [now - then for now, then in zip(used, used_before or [0] * len(used))]
+        leaked = [max(0, now - then) for now, then in zip(used, used_before or [0] * len(used))]
         if not any(leaked):
             break
         gc.collect()

@@ -69,7 +69,7 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
   }
   launch_copy(stream, "openreg::copy_from_host", dst.mutable_data_ptr(), dst.device(), source, src.device(), bytes);
   if (non_blocking && pinned && record_pinned(src.storage().data_ptr(), stream)) return;
-  synchronize_stream(stream);
+  drain_stream(stream);
   op_stats::count(copy_counter().waited);
 }
 
@@ -78,7 +78,7 @@ void raw_to_host(const at::Tensor& dst, const at::Tensor& src, bool non_blocking
   void* destination = dst.mutable_data_ptr();
   launch_copy(stream, "openreg::copy_to_host", destination, dst.device(), src.const_data_ptr(), src.device(), dst.nbytes());
   if (non_blocking && is_pinned(destination) && record_pinned(dst.storage().data_ptr(), stream)) return;
-  synchronize_stream(stream);
+  drain_stream(stream);
   op_stats::count(copy_counter().waited);
 }
 
@@ -141,7 +141,7 @@ c10::Scalar local_scalar_dense(const at::Tensor& self) {
   TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(value));
   const c10::Stream stream = current_stream(self.device().index());
   launch_copy(stream, "aten::_local_scalar_dense", value, c10::Device(c10::DeviceType::CPU), self.const_data_ptr(), self.device(), self.itemsize());
-  synchronize_stream(stream);
+  drain_stream(stream);
   op_stats::count(counter.native);
   op_stats::count(counter.waited);
   at::Tensor host = at::empty({}, self.options().device(at::kCPU));

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "aten/engine/engine.h"
-#include "aten/engine/op_record.h"
 
 namespace openreg {
 
@@ -73,10 +72,7 @@ void register_engine() {
     auto* library = new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);  // leaked: registrations live with it
     for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
       const auto op = c10::Dispatcher::singleton().findSchema(name);
-      if (!op || !op->hasSchema()) continue;
-      // Also for operators with a kernel of this library: what it does not cover it forwards to the engine.
-      if (key == DispatchKey::PrivateUse1 && is_structured_front(*op)) engine::save_meta_kernel(*op);
-      if (!wanted(*op, key, cpu_key)) continue;
+      if (!op || !op->hasSchema() || !wanted(*op, key, cpu_key)) continue;
       library->impl(c10::toString(name).c_str(), engine_kernel());
     }
   }

@@ -6,7 +6,7 @@
 namespace openreg {
 
 // Registers the engine for the operators that have no kernel of this library but would not reach the fallback. Once, at load, after
-// the static registrations; before Python's meta registrations are imported.
+// the static registrations.
 OPENREG_API void register_engine();
 
 }  // namespace openreg

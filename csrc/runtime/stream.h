@@ -35,6 +35,10 @@ OPENREG_API bool query_stream(c10::Stream stream);
 // Waits for the stream; raises its late error. Lets Ctrl-C through.
 OPENREG_API void synchronize_stream(c10::Stream stream);
 
+// As synchronize_stream, for waits inside an operator: when little is queued the calling thread runs it itself, which saves waking the
+// worker, but cannot be interrupted until it is done.
+OPENREG_API void drain_stream(c10::Stream stream);
+
 // Prints one line per stream of the device that has queued work, for stall reports.
 OPENREG_API void print_streams(c10::DeviceIndex device);
 

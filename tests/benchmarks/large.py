@@ -29,6 +29,6 @@ def on_large(call, size, *, count):
 
 ROWS = [
     Row("mm", "`x @ y`, 1024 x 1024", 1.05, on_large(torch.mm, 1024, count=2), rounds=51),
-    Row("softmax", "`x.softmax(1)`, 1024 x 1024", 1.05, on_large(lambda x: x.softmax(1), 1024, count=1)),
-    Row("add-large", "`x + y`, 2048 x 2048", 1.05, on_large(torch.add, 2048, count=2)),
+    Row("softmax", "`x.softmax(1)`, 1024 x 1024", 1.05, on_large(lambda x: x.softmax(1), 1024, count=1), rounds=301),
+    Row("add-large", "`x + y`, 2048 x 2048", 1.05, on_large(torch.add, 2048, count=2), rounds=201),
 ]

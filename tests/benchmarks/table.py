@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import torch
 
 from scale import Check
 from timing import Result
@@ -22,9 +25,15 @@ def line(entry: Result | Check) -> str:
     return f"{entry.name:15} {entry.ratio:6.2f}   at most {entry.target:5.2f}  {verdict:6}  {times}"
 
 
+def conditions() -> str:
+    """One sentence on what a run depends on."""
+    cores = len(os.sched_getaffinity(0))
+    return f"Taken with torch {torch.__version__} on {cores} cores, at a load average of {os.getloadavg()[1]:.1f} (1.0 is this program alone)."
+
+
 def markdown(results: list[Result], checks: list[Check]) -> str:
-    """The tables of the documentation, without the tables that have no lines."""
-    parts = []
+    """The tables of the documentation, without the tables that have no lines, and what they were taken with."""
+    parts = [conditions()]
     steps = [result for result in results if result.cpu_time_ratio is not None]
     others = [result for result in results if result.cpu_time_ratio is None]
     if steps:

@@ -30,7 +30,7 @@ def test_a_correct_program_has_the_same_result_under_every_schedule(python):
     assert len(set(results.values())) == 1, results
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", ["lazy", "random:1"])
 def test_polling_loops_end(python, schedule):
     python(
         """
@@ -75,27 +75,25 @@ def test_lazy_runs_nothing_until_somebody_waits(python):
 
 
 def test_lazy_makes_a_missing_dependency_fail_every_time(python):
-    for _ in range(3):
-        python(
-            """
-            import torch, torch_openreg
-            for device in ("openreg:0", "openreg:1"):
-                producer, consumer = torch.openreg.Stream(device), torch.openreg.Stream(device)
-                value = torch.zeros(4, device=device)
-                value.clone().fill_(1)  # the first call of a kind waits
-                torch.openreg.synchronize(device)
-                with torch.openreg.stream(producer):
-                    value.fill_(1)
-                with torch.openreg.stream(consumer):
-                    seen = value.clone()  # consumer.wait_stream(producer) is missing
+    python(
+        """
+        import torch, torch_openreg
+        for device in ("openreg:0", "openreg:1") * 10:
+            producer, consumer = torch.openreg.Stream(device), torch.openreg.Stream(device)
+            value = torch.zeros(4, device=device)
+            value.clone().fill_(1)  # the first call of a kind waits
+            torch.openreg.synchronize(device)
+            with torch.openreg.stream(producer):
+                value.fill_(1)
+            with torch.openreg.stream(consumer):
+                seen = value.clone()  # consumer.wait_stream(producer) is missing
                 consumer.synchronize()
-                with torch.openreg.stream(consumer):
-                    assert seen.tolist() == [0] * 4
-                torch.openreg.synchronize(device)
-                assert value.tolist() == [1] * 4
-            """,
-            env={"OPENREG_SCHEDULE": "lazy"},
-        )
+                assert seen.tolist() == [0] * 4
+            torch.openreg.synchronize(device)
+            assert value.tolist() == [1] * 4
+        """,
+        env={"OPENREG_SCHEDULE": "lazy"},
+    )
 
 
 RACE = """
@@ -114,11 +112,8 @@ print(value.item())
 
 
 def test_random_orders_depend_on_the_seed_and_on_nothing_else(python):
-    results = {}
-    for seed in range(4):
-        results[seed] = {python(RACE, env={"OPENREG_SCHEDULE": f"random:{seed}"}).stdout for _ in range(3)}
-        assert len(results[seed]) == 1
-    assert len(set.union(*results.values())) > 1
+    results = [python(RACE, env={"OPENREG_SCHEDULE": f"random:{seed}"}).stdout for seed in (1, 1, 2, 3)]
+    assert results[0] == results[1] and len(set(results)) > 1
 
 
 @pytest.mark.parametrize("schedule", ["lazy", "random:3"])
@@ -168,7 +163,6 @@ def test_delayed_work_is_done_before_the_process_ends(python, schedule):
         pinned = torch.zeros(4).pin_memory()
         x = torch.ones(4, device="openreg") + 1
         pinned.copy_(x, non_blocking=True)
-        import atexit
         """,
         env={"OPENREG_SCHEDULE": schedule},
     )

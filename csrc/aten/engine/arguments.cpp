@@ -67,17 +67,19 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
   const auto strides = impl->strides();
   const c10::StorageImpl* storage = impl->unsafe_storage().unsafeGetStorageImpl();
   uint32_t number = 0;
-  while (number < storages_.size() && storages_[number] != storage) ++number;
+  while (number < storages_.size() && storages_[number].impl != storage) ++number;
   const bool first = number == storages_.size();
   push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
   if (first) {
-    storages_.push_back(storage);
+    storages_.push_back({storage, impl->storage_offset()});
     push(reinterpret_cast<uint64_t>(kernel_ptr(static_cast<const char*>(storage->data()), device_)));
     push(storage->nbytes());
-    push(static_cast<uint64_t>(impl->storage_offset()));
   } else {
-    push_both(static_cast<uint64_t>(impl->storage_offset()));
+    // How the tensors lie to each other decides whether they overlap.
+    shares_storage_ = true;
+    if (key_) key_->push_back(static_cast<uint64_t>(impl->storage_offset() - storages_[number].first_offset));
   }
+  push(static_cast<uint64_t>(impl->storage_offset()));
   for (const int64_t size : sizes) push_both(static_cast<uint64_t>(size));
   for (const int64_t stride : strides) push_both(static_cast<uint64_t>(stride));
 }

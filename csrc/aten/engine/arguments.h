@@ -35,6 +35,9 @@ class Encoder {
   // From now on tensors keep their requires_grad on the worker: for the few kernels that look at it below autograd.
   void keep_requires_grad() { keep_requires_grad_ = true; }
 
+  // Whether two tensors of the call share a storage.
+  bool shares_storage() const { return shares_storage_; }
+
   // Whether a tensor is not plain strided, so that the call must be dispatched by its tensors' keys.
   bool full_dispatch() const { return full_dispatch_; }
 
@@ -53,8 +56,12 @@ class Encoder {
   c10::DeviceIndex device_;
   Words& words_;
   c10::SmallVectorImpl<uint64_t>* key_;
-  c10::SmallVector<const c10::StorageImpl*, 8> storages_;
-  bool full_dispatch_ = false, keep_requires_grad_ = false;
+  struct Storage {
+    const c10::StorageImpl* impl;
+    int64_t first_offset;
+  };
+  c10::SmallVector<Storage, 8> storages_;
+  bool full_dispatch_ = false, keep_requires_grad_ = false, shares_storage_ = false;
 };
 
 // Reads what an Encoder wrote. The tensors it makes own nothing on the device: their storages point into the kernel view.

@@ -7,6 +7,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "aten/engine/core_meta.h"
+
 namespace openreg::engine {
 
 namespace {
@@ -23,7 +25,6 @@ struct Records {
   std::mutex mutex;  // LOCK: everything below
   std::unordered_map<const c10::FunctionSchema*, OpRecord*> by_schema;
   std::unordered_map<std::string, std::vector<c10::OperatorName>> overloads;
-  std::unordered_map<const c10::FunctionSchema*, c10::SafeKernelFunction> meta;
 };
 
 Records& records() {
@@ -94,9 +95,9 @@ bool has_faithful_out(std::string_view name) {
 OpRecord* make_record(const c10::OperatorHandle& op) {
   auto* record = new OpRecord(op);
   const bool functional = record->written.empty() && !record->view && record->returns > 0;
-  const auto meta = records().meta.find(&op.schema());
-  const bool structured = meta != records().meta.end() && returns_tensors(op.schema());
-  if (structured && !lays_out_by_device(record->name)) record->meta = meta->second;
+  const bool structured = op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional) && returns_tensors(op.schema());
+  if (structured && !lays_out_by_device(record->name)) record->meta = core_meta_kernel(op);
+  record->memo = record->memo || record->meta;
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
 }
@@ -142,6 +143,7 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     supported = supported || op.hasComputedKernelForDispatchKey(key);
   }
   supported = supported && known_namespace(name);
+  masks_shape = base == "aten::index";
   reads_requires_grad = base == "aten::_sparse_mm_reduce_impl";
   memo = memo_ops().count(name) != 0;
   for (const char* taking : {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl", "aten::_index_put_impl_",
@@ -164,13 +166,6 @@ const OpRecord& record_of(const c10::OperatorHandle& op) {
     slot = {key, record_locked(op)};
   }
   return *slot.record;
-}
-
-void save_meta_kernel(const c10::OperatorHandle& op) {
-  std::lock_guard<std::mutex> lock(records().mutex);
-  if (op.hasComputedKernelForDispatchKey(c10::DispatchKey::Meta)) {
-    records().meta.emplace(&op.schema(), op.getComputedKernelForDispatchKey(c10::DispatchKey::Meta));
-  }
 }
 
 }  // namespace openreg::engine

@@ -26,16 +26,14 @@ struct OpRecord {
   bool takes_cpu_tensors = false;  // as on any accelerator, some operands may be CPU tensors with dimensions (index tensors, lengths)
   bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc)
   std::vector<char> by_value;      // per argument: its value shapes the results (Scalars and floats mostly do not)
+  bool masks_shape = false;        // an index that is a mask makes the results' sizes depend on data
   bool reads_requires_grad = false;
   int generator = -1;              // the argument that is a Generator, or -1
   const OpRecord* out = nullptr;   // the out= overload with a CPU kernel of its own, whose arguments are these plus one out per return
-  std::optional<c10::SafeKernelFunction> meta;  // core's C++ meta kernel, when the operator is structured and functional or in place
+  std::optional<c10::KernelFunction> meta;  // core's C++ meta kernel, when the operator is structured and functional or in place
 };
 
 // The record of an operator; made at first use, lives for ever. Any thread; hot.
 const OpRecord& record_of(const c10::OperatorHandle& op);
-
-// Saves core's C++ meta kernels of `op` before Python's replace them. Called once per structured operator at registration.
-void save_meta_kernel(const c10::OperatorHandle& op);
 
 }  // namespace openreg::engine

@@ -69,9 +69,13 @@ c10::DeviceIndex find_device(const Call& call) {
 }
 
 void check_cpu_operands(const Call& call) {
-  if (call.record.takes_cpu_tensors) return;
   const c10::Device device(kDeviceType, call.device);
+  if (call.record.takes_cpu_tensors && call.arguments[0].isTensor()) {
+    TORCH_CHECK(call.arguments[0].toTensor().device() == device, "indices should be either on ", at::kCPU,
+                " or on the same device as the indexed tensor (", call.arguments[0].toTensor().device(), ")");
+  }
   for (size_t i = 0; i < call.arguments.size(); ++i) {
+    if (call.record.takes_cpu_tensors && call.record.op.schema().arguments()[i].name() != "values") continue;
     for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
       if (tensor.defined() && tensor.device() != device && (tensor.dim() != 0 || !tensor.is_cpu())) {
         throw_two_devices(device, tensor.device(), call.record);
@@ -83,6 +87,17 @@ void check_cpu_operands(const Call& call) {
       if (tensor.defined() && tensor.device() != device) throw_two_devices(device, tensor.device(), call.record);
     });
   }
+}
+
+bool has_mask(const Call& call) {
+  bool found = false;
+  for (const auto& argument : call.arguments) {
+    if (!argument.isOptionalTensorList()) continue;
+    for_each_tensor(argument, [&](const at::Tensor& index) {
+      found = found || (index.defined() && (index.scalar_type() == at::kBool || index.scalar_type() == at::kByte));
+    });
+  }
+  return found;
 }
 
 // Writes the arguments into words; false when one cannot travel. A missing generator is the device's default one.
@@ -264,7 +279,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, const Ke
   }
   op_stats::count(record.counter.engine);
   op_stats::count(record.counter.waited);
-  synchronize_stream(current_stream(call.device));
+  drain_stream(current_stream(call.device));
   for (const c10::Warning& warning : waited->warnings) c10::warn(warning);
   if (waited->exception) std::rethrow_exception(waited->exception);
 
@@ -336,7 +351,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   check_cpu_operands(call);
 
   const PhiloxState random = reserve(call);
-  const bool use_memo = record.memo && !launch_blocking();
+  const bool use_memo = record.memo && !launch_blocking() && !(record.masks_shape && has_mask(call));
   for (bool moved = false;;) {
     Words words(kHeaderWords);
     Key key;
@@ -350,7 +365,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
     }
     if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, nullptr, stack);
     std::shared_ptr<const MemoEntry> entry = find_memo(key);
-    if (entry == nullptr && record.meta && signature_seen(signature_of(call))) {
+    if (entry == nullptr && record.meta && !(encoder.shares_storage() && !record.written.empty()) && signature_seen(signature_of(call))) {
       auto inferred = infer(call);
       store_memo(key, inferred);
       entry = std::move(inferred);
