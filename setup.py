@@ -66,7 +66,7 @@ TORCH_SOURCES = """
     aten/engine/task
 """
 
-PYTHON_SOURCES = "python/module python/bind_device python/bind_stream python/bind_generator python/bind_op_stats"
+PYTHON_SOURCES = "python/module python/bind_device python/bind_event python/bind_generator python/bind_op_stats python/bind_stream"
 
 # What `torch_openreg.get_include()` offers to operators that are built outside the tree.
 PUBLIC_HEADERS = """

@@ -185,7 +185,7 @@ def _up_to_first(entries: Iterable[_Entry], is_end: Callable[[_Entry], bool]) ->
 
 def _hand_over(extension: types.ModuleType, settings: Settings) -> None:
     visible = None if settings.visible is None else list(settings.visible)
-    extension.configure(settings.driver, list(settings.layers), dict(settings.options), visible)
+    extension.configure(settings.driver, list(settings.layers), dict(settings.options), visible, expected_device_count() or 0)
 
 
 def _parse_devices(source: str, value: int | str) -> str:

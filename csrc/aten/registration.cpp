@@ -49,13 +49,15 @@ bool is_hidden_by_composite(const c10::OperatorHandle& op) {
 }
 
 bool engine_can_take(const c10::OperatorHandle& op, DispatchKey key) {
-  return starts_with(op.operator_name().name, "aten::") && op.hasSchema() && !op.hasKernelForDispatchKey(key) && !is_view(op.schema()) &&
+  return starts_with(op.operator_name().name, "aten::") && op.hasSchema() && !op.hasKernelForDispatchKey(key) &&
          !takes_device(op.schema()) && takes_tensor(op.schema());
 }
 
 bool wanted(const c10::OperatorHandle& op, DispatchKey key, DispatchKey cpu_key) {
   if (!engine_can_take(op, key)) return false;
+  // A view of a sparse tensor is a tensor of its own.
   if (key != DispatchKey::PrivateUse1) return op.hasKernelForDispatchKey(cpu_key);
+  if (is_view(op.schema())) return false;
   return is_structured_front(op) || is_hidden_by_composite(op) || is_foreach_in_place(op.operator_name());
 }
 

@@ -16,12 +16,13 @@ namespace openreg::python {
 namespace {
 
 void configure(std::string path, std::vector<std::string> layers, std::map<std::string, std::string> options,
-               std::optional<std::vector<int>> visible) {
+               std::optional<std::vector<int>> visible, int expected_devices) {
   DriverSettings settings;
   settings.path = std::move(path);
   settings.layers = std::move(layers);
   settings.options = std::move(options);
   settings.visible_set = visible.has_value();
+  settings.expected_devices = expected_devices;
   if (visible) settings.visible = std::move(*visible);
   configure_driver(std::move(settings));
 }
@@ -79,7 +80,7 @@ void bind_device(py::module_& m) {
   using torch::wrap_pybind_function_no_gil;
   const auto index = [](int device) { return static_cast<c10::DeviceIndex>(device); };
   m.def("configure", wrap_pybind_function(configure), py::arg("driver_path"), py::arg("layers"), py::arg("options"),
-        py::arg("visible"));
+        py::arg("visible"), py::arg("expected_devices") = 0);
   m.def("init", wrap_pybind_function_no_gil([]() { start_driver(); }));
   m.def("is_initialized", []() { return driver_started(); });
   m.def("is_in_bad_fork", []() { return in_bad_fork(); });

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "The native half of torch_openreg; use torch.openreg instead.";
   openreg::python::bind_device(m);
   openreg::python::bind_stream(m);
+  openreg::python::bind_event(m);
   openreg::python::bind_generator(m);
   openreg::python::bind_op_stats(m);
   openreg::python::install_callbacks();

@@ -7,6 +7,7 @@ namespace openreg::python {
 
 void bind_device(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
+void bind_event(pybind11::module_& m);
 void bind_generator(pybind11::module_& m);
 void bind_op_stats(pybind11::module_& m);
 

@@ -18,8 +18,9 @@ c10::DeviceIndex device_count_or_throw() {
 }
 
 c10::DeviceIndex device_count() noexcept {
-  if (__builtin_expect(driver_started(), 1)) return static_cast<c10::DeviceIndex>(visible_device_count());
-  if (in_bad_fork()) return static_cast<c10::DeviceIndex>(visible_device_count());
+  // Counting does not start the driver where the settings tell the number: autograd counts the devices of every backward, also of
+  // one on the CPU, and a started driver does not survive a fork.
+  if (const int count = visible_device_count(); count > 0 || driver_started() || in_bad_fork()) return static_cast<c10::DeviceIndex>(count);
   try {
     return device_count_or_throw();
   } catch (const std::exception& e) {
@@ -30,15 +31,20 @@ c10::DeviceIndex device_count() noexcept {
 
 c10::DeviceIndex current_device() noexcept { return current; }
 
-void check_device(c10::DeviceIndex device) {
-  const c10::DeviceIndex count = device_count_or_throw();
+namespace {
+
+void check_index(c10::DeviceIndex device, c10::DeviceIndex count) {
   TORCH_CHECK(device >= 0 && device < count, "openreg:", static_cast<int>(device), " does not exist: ", static_cast<int>(count),
               count == 1 ? " device is visible" : " devices are visible",
               ". Use an index from 0, or set OPENREG_DEVICES (how many the simulator has) or OPENREG_VISIBLE_DEVICES.");
 }
 
+}  // namespace
+
+void check_device(c10::DeviceIndex device) { check_index(device, device_count_or_throw()); }
+
 void set_device(c10::DeviceIndex device) {
-  check_device(device);
+  check_index(device, device_count());
   current = device;
 }
 

@@ -136,6 +136,7 @@ void configure_driver(DriverSettings settings) {
   State& s = state();
   std::lock_guard<std::mutex> lock(s.mutex);
   TORCH_CHECK(s.table == nullptr, "The openreg driver has already started; configure it before the first use of a device.");
+  s.visible_count = settings.expected_devices;
   s.settings = std::move(settings);
 }
 

@@ -22,6 +22,7 @@ struct DriverSettings {
   std::vector<std::string> layers;             // names of layers to stack, first = closest to the caller
   std::map<std::string, std::string> options;  // passed to the driver's init
   bool visible_set = false;                    // false: every device is visible
+  int expected_devices = 0;                    // visible devices, as far as they are known before the start; 0: unknown
   std::vector<int> visible;                    // driver device numbers in torch's order
 };
 
@@ -51,7 +52,7 @@ struct DriverIdentity {
 };
 OPENREG_API DriverIdentity driver_identity();
 
-// How many devices torch sees; 0 before start_driver().
+// How many devices torch sees; before start_driver() what the settings expect, 0 when they do not know.
 int visible_device_count();
 
 namespace detail {

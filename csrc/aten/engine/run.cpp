@@ -89,6 +89,9 @@ void check_cpu_operands(const Call& call) {
   }
 }
 
+// A view of a sparse tensor is a tensor of its own, which the engine can make; one of a dense tensor is the dispatcher's business.
+bool is_dense_view(const Call& call) { return !call.arguments[0].isTensor() || call.arguments[0].toTensor().layout() == at::kStrided; }
+
 bool has_mask(const Call& call) {
   bool found = false;
   for (const auto& argument : call.arguments) {
@@ -341,9 +344,9 @@ void resize_written(const Call& call, const MemoEntry& entry) {
 
 void run(const c10::OperatorHandle& op, Stack* stack) {
   const OpRecord& record = record_of(op);
-  TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !record.view, "Could not run '", record.name,
-                              "' on openreg: it has no kernel for this device.");
   Call call{record, torch::jit::last(*stack, record.arguments)};
+  TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !(record.view && is_dense_view(call)), "Could not run '", record.name,
+                              "' on openreg: it has no kernel for this device.");
   call.device = find_device(call);
   check_device(call.device);
   TORCH_CHECK_NOT_IMPLEMENTED(has_kernel_view(call.device), "Could not run '", record.name, "' on openreg:", static_cast<int>(call.device),
