@@ -143,7 +143,9 @@ void configure_driver(DriverSettings settings) {
 void start_driver() {
   if (driver_started()) return;
   State& s = state();
-  if (s.forked) detail::throw_not_started();
+  TORCH_CHECK(!s.forked,
+              "Cannot re-initialize openreg in forked subprocess. To use openreg with multiprocessing, you must use the "
+              "'spawn' start method");
   std::lock_guard<std::mutex> lock(s.mutex);
   if (s.table == nullptr) start_locked(s);
 }
@@ -169,11 +171,9 @@ int visible_device_count() { return state().visible_count; }
 
 namespace detail {
 
-void throw_not_started() {
-  TORCH_CHECK(!state().forked,
-              "Cannot re-initialize openreg in forked subprocess. To use openreg with multiprocessing, you must use the "
-              "'spawn' start method");
-  TORCH_CHECK(false, "The openreg driver has not been started; call torch.openreg.init() first.");
+const openreg_driver& start_now() {
+  start_driver();
+  return *driver_table.load();
 }
 
 void throw_status(openreg_status status, const char* action) {

@@ -60,15 +60,14 @@ OPENREG_API extern std::atomic<const openreg_driver*> driver_table;
 OPENREG_API extern int driver_device_of[kMaxDevices];
 OPENREG_API extern intptr_t kernel_delta_of[kMaxDevices];
 OPENREG_API extern bool kernel_view_of[kMaxDevices];
-[[noreturn]] OPENREG_API void throw_not_started();
+OPENREG_API const openreg_driver& start_now();
 [[noreturn]] OPENREG_API void throw_status(openreg_status status, const char* action);
 }  // namespace detail
 
-// The table. Throws when the driver has not been started, and in a forked child. Any thread.
+// The table. Starts the driver if need be; throws when it cannot be started, and in a forked child. Any thread.
 inline const openreg_driver& hal() {
   const openreg_driver* table = detail::driver_table.load(std::memory_order_acquire);
-  if (__builtin_expect(table == nullptr, 0)) detail::throw_not_started();
-  return *table;
+  return __builtin_expect(table == nullptr, 0) ? detail::start_now() : *table;
 }
 
 // Throws the exception that belongs to a status other than OK: "<action> failed: <driver's sentence>".

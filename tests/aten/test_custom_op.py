@@ -26,14 +26,13 @@ def reference(x, slope):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The path of the built library, loaded in this process."""
-    folder = tmp_path_factory.mktemp("leaky_square")
-    sys.path.insert(0, str(SOURCES))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SOURCES))
+        # ninja lies beside the interpreter, also when its environment is not activated.
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         from leaky_square import load
 
-        return load(folder)
-    finally:
-        sys.path.remove(str(SOURCES))
+        return load(tmp_path_factory.mktemp("leaky_square"))
 
 
 @pytest.fixture

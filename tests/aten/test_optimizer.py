@@ -28,7 +28,7 @@ OPTIMIZERS = {
 FUSED = ["SGD", "Adam", "AdamW", "Adagrad"]
 
 
-def train(make, place, dtype=torch.float32, steps=5, capture=None):
+def train(make, place, dtype=torch.float32, steps=5):
     """The parameters after some steps on a fixed problem."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).to(dtype)

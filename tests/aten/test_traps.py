@@ -1,12 +1,9 @@
-"""Traps that real backends fell into, one test each: where scalars live, which device a call lands on, what printing and
-serialising need, and that nothing is dropped without a word.
+"""Traps that real backends fell into, one test each: where scalars live, which device a call lands on, what printing needs,
+and that nothing is dropped without a word.
 
 Values are compared with the CPU's. Needs the built extension.
 """
 
-import copy
-import io
-import pickle
 import re
 
 import pytest
@@ -249,6 +246,7 @@ def test_tensor_split_with_tensor_indices(device):
 def test_record_stream_takes_streams_of_the_device(device):
     stream = torch.openreg.Stream(device)
     x = torch.ones(10, device=device)
+    stream.wait_stream(torch.openreg.current_stream(device))
     with torch.openreg.stream(stream):
         y = x + 1
     x.record_stream(stream)
@@ -283,90 +281,6 @@ def test_an_operator_of_core_without_a_cpu_kernel_names_itself(device):
     x = torch.ones(4, 4, device=device)
     with pytest.raises(NotImplementedError, match="_cudnn_init_dropout_state|_thnn_fused|miopen|cudnn"):
         torch.ops.aten.cudnn_grid_sampler(x[None, None], x[None, :, :, None].expand(1, 4, 4, 2))
-
-
-# ---- Copies of whole tensors ------------------------------------------------------
-
-
-def tensors(device):
-    base = torch.arange(12.0, device=device).reshape(3, 4)
-    yield base
-    yield base.t()
-    yield base[1:, ::2]
-    yield torch.ones(3, device=device, dtype=torch.bfloat16).requires_grad_()
-    yield torch.nn.Parameter(torch.ones(2, device=device))
-    yield torch.tensor([1 + 2j, 3 - 1j], device=device)
-    yield torch.empty(0, 3, device=device)
-    yield torch.tensor(5, device=device)
-
-
-def duplicates(x):
-    buffer = io.BytesIO()
-    torch.save(x, buffer)
-    yield "deepcopy", copy.deepcopy(x)
-    yield "copy", copy.copy(x)
-    yield "pickle", pickle.loads(pickle.dumps(x))
-    buffer.seek(0)
-    yield "save", torch.load(buffer)
-    buffer.seek(0)
-    yield "unsafe save", torch.load(buffer, weights_only=False)
-
-
-def test_deepcopy_pickle_and_save_keep_everything(device):
-    for x in tensors(device):
-        for name, twin in duplicates(x):
-            assert type(twin) is type(x), name
-            assert (twin.device, twin.dtype, twin.shape, twin.stride(), twin.requires_grad) == (
-                device, x.dtype, x.shape, x.stride(), x.requires_grad,
-            ), name
-            assert torch.equal(twin.cpu(), x.cpu()), name
-
-
-def test_views_of_one_storage_stay_views_when_saved_and_copied(device):
-    base = torch.zeros(4, device=device)
-    buffer = io.BytesIO()
-    torch.save((base, base[1:3]), buffer)
-    buffer.seek(0)
-    for twin, view in (torch.load(buffer), copy.deepcopy((base, base[1:3]))):
-        view.fill_(5)
-        assert twin.tolist() == [0, 5, 5, 0]
-
-
-def test_map_location_moves_between_devices_and_host(device):
-    x = torch.arange(3.0, device=device)
-    buffer = io.BytesIO()
-    torch.save({"x": x, "y": torch.ones(2)}, buffer)
-    other = torch.device("openreg", 1 - device.index)
-    for location, expected in (("cpu", "cpu"), (str(other), other), (other, other), ({str(device): str(other)}, other), (None, device)):
-        buffer.seek(0)
-        loaded = torch.load(buffer, map_location=location)
-        assert loaded["x"].device == torch.device(expected) and loaded["x"].tolist() == [0, 1, 2]
-    buffer = io.BytesIO()
-    torch.save(torch.arange(3.0), buffer)
-    buffer.seek(0)
-    assert torch.load(buffer, map_location=device).device == device
-
-
-def test_a_module_travels_whole(device):
-    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1)).to(device)
-    assert {p.device for p in model.parameters()} | {b.device for b in model.buffers()} == {device}
-    twin = copy.deepcopy(model)
-    x = torch.randn(5, 3, device=device)
-    assert torch.equal(model(x).cpu(), twin(x).cpu())
-    buffer = io.BytesIO()
-    torch.save(model.state_dict(), buffer)
-    buffer.seek(0)
-    fresh = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
-    fresh.load_state_dict(torch.load(buffer, map_location="cpu"))
-    model.eval(), fresh.eval()
-    torch.testing.assert_close(fresh(x.cpu()), model(x).cpu())
-
-
-def test_numpy_refuses_and_says_how(device):
-    x = torch.ones(2, device=device)
-    with pytest.raises(TypeError, match="cpu"):
-        x.numpy()
-    assert x.numpy(force=True).tolist() == [1, 1]
 
 
 # ---- Memory that is never left as it was --------------------------------------------

@@ -28,7 +28,8 @@ def line(entry: Result | Check) -> str:
 def conditions() -> str:
     """One sentence on what a run depends on."""
     cores = len(os.sched_getaffinity(0))
-    return f"Taken with torch {torch.__version__} on {cores} cores, at a load average of {os.getloadavg()[1]:.1f} (1.0 is this program alone)."
+    load = os.getloadavg()[0]
+    return f"Taken with torch {torch.__version__} on {cores} cores, at a load average of {load:.1f} (1.0 is this program alone)."
 
 
 def markdown(results: list[Result], checks: list[Check]) -> str:

@@ -91,7 +91,6 @@ def test_a_process_that_has_only_counted_devices_may_fork(python):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="the guard's deviceCount() starts the driver in the first backward, on the CPU too")
 def test_training_on_the_cpu_does_not_keep_a_process_from_forking(python):
     python(
         """

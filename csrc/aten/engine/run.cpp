@@ -222,6 +222,15 @@ std::shared_ptr<MemoEntry> infer(const Call& call) {
         twins.push_back(tensor.defined() ? at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta)) : tensor);
       }
       stack.emplace_back(std::move(twins));
+    } else if (argument.isOptionalTensorList()) {
+      c10::List<std::optional<at::Tensor>> twins;
+      for (const auto& element : argument.toListRef()) {
+        const bool given = element.isTensor() && element.toTensor().defined();
+        twins.push_back(given ? std::optional<at::Tensor>(at::empty_strided(element.toTensor().sizes(), element.toTensor().strides(),
+                                                                            element.toTensor().options().device(at::kMeta)))
+                              : std::nullopt);
+      }
+      stack.emplace_back(std::move(twins));
     } else {
       stack.push_back(argument);
     }
