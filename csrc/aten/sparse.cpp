@@ -37,6 +37,7 @@ struct Guarded<function> {
 
 TORCH_LIBRARY_IMPL(aten, SparsePrivateUse1, m) {
   m.impl("empty.memory_format", Guarded<native::empty_sparse_symint>::call);
+  m.impl("empty_like", Guarded<native::empty_like_sparse_coo>::call);
   m.impl("_sparse_coo_tensor_with_dims", Guarded<native::new_with_dims_sparse>::call);
   m.impl("_sparse_coo_tensor_with_dims_and_tensors", Guarded<native::new_with_dims_and_tensor_sparse_symint>::call);
   m.impl("_indices", Guarded<native::_indices_sparse>::call);
@@ -61,6 +62,7 @@ TORCH_LIBRARY_IMPL(aten, SparsePrivateUse1, m) {
 
 TORCH_LIBRARY_IMPL(aten, SparseCsrPrivateUse1, m) {
   m.impl("empty.memory_format", Guarded<native::empty_sparse_compressed_symint>::call);
+  m.impl("empty_like", Guarded<native::empty_like_sparse_csr>::call);
   m.impl("_sparse_compressed_tensor_with_dims", Guarded<native::sparse_compressed_tensor_with_dims>::call);
   m.impl("crow_indices", Guarded<native::crow_indices_sparse_csr>::call);
   m.impl("col_indices", Guarded<native::col_indices_sparse_csr>::call);
