@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
+#include <vector>
 
 #include "runtime/driver.h"
 #include "runtime/stream.h"
@@ -90,14 +92,43 @@ void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn
   after_launch(stream);
 }
 
+namespace {
+
+struct HostKernel {
+  void (*function)(const openreg_geometry*, const void*);
+  openreg_geometry geometry;
+};
+constexpr size_t kHostKernelBytes = (sizeof(HostKernel) + 15) / 16 * 16;
+
+openreg_status run_host_kernel(void* args, openreg_error*) {
+  const auto* task = static_cast<const HostKernel*>(args);
+  task->function(&task->geometry, static_cast<const char*>(args) + kHostKernelBytes);
+  return OPENREG_OK;
+}
+
+void launch_on_host(c10::Stream stream, const char* op, void (*function)(const openreg_geometry*, const void*),
+                    const openreg_geometry& geometry, const void* args, size_t size) {
+  std::vector<char> bytes(kHostKernelBytes + size);
+  new (bytes.data()) HostKernel{function, geometry};
+  if (size != 0) std::memcpy(bytes.data() + kHostKernelBytes, args, size);
+  launch_host_func(stream, op, run_host_kernel, bytes.data(), bytes.size());
+}
+
+}  // namespace
+
 openreg_kernel Kernel::handle(c10::DeviceIndex device) {
   auto& entry = reinterpret_cast<std::atomic<openreg_kernel>&>(handles_[device]);
   if (openreg_kernel loaded = entry.load(std::memory_order_acquire)) return loaded;
   static std::mutex mutex;
   std::lock_guard<std::mutex> lock(mutex);
   if (openreg_kernel loaded = entry.load()) return loaded;
+  if (host_only_[device]) return nullptr;
   openreg_kernel kernel = nullptr;
-  check(hal().kernel_load(driver_device(device), name_, reinterpret_cast<const void*>(function_), 0, &kernel), name_);
+  const openreg_status status =
+      hal().kernel_load(driver_device(device), name_, reinterpret_cast<const void*>(function_), 0, &kernel);
+  host_only_[device] = status == OPENREG_UNSUPPORTED && has_kernel_view(device);
+  if (host_only_[device]) return nullptr;
+  check(status, name_);
   entry.store(kernel, std::memory_order_release);
   return kernel;
 }
@@ -106,8 +137,10 @@ void Kernel::launch_bytes(c10::Stream stream, const char* op, uint64_t threads, 
   constexpr uint64_t kBlock = 1024;
   const uint64_t blocks = (threads + kBlock - 1) / kBlock;
   openreg_geometry geometry = {{static_cast<uint32_t>(blocks), static_cast<uint32_t>(blocks >> 32) + 1, 1}, {kBlock, 1, 1}};
+  const openreg_kernel kernel = handle(stream.device_index());
+  if (__builtin_expect(kernel == nullptr, 0)) return launch_on_host(stream, op, function_, geometry, args, size);
   const openreg_launch_desc desc = describe(op);
-  check(hal().launch_kernel(stream_handle(stream), handle(stream.device_index()), &geometry, args, size, &desc), op);
+  check(hal().launch_kernel(stream_handle(stream), kernel, &geometry, args, size, &desc), op);
   after_launch(stream);
 }
 

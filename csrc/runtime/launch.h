@@ -19,7 +19,8 @@ OPENREG_API void launch_host_func(c10::Stream stream, const char* name, openreg_
                                   void (*cleanup)(void*) = nullptr);
 
 // Device code of this library, one per kernel function: loaded on a device when it is first launched there.
-// `function` is what the simulator runs (driver/sim/sim_kernel.h); a driver for real hardware replaces the image.
+// `function` is what the simulator runs (driver/sim/sim_kernel.h); a driver for real hardware replaces the image. On a driver that takes
+// no device code but has a kernel view the function runs as host code in stream order.
 class OPENREG_API Kernel {
  public:
   Kernel(const char* name, void (*function)(const openreg_geometry*, const void*)) : name_(name), function_(function) {}
@@ -31,10 +32,11 @@ class OPENREG_API Kernel {
 
  private:
   void launch_bytes(c10::Stream stream, const char* op, uint64_t threads, const void* args, size_t size);
-  openreg_kernel handle(c10::DeviceIndex device);
+  openreg_kernel handle(c10::DeviceIndex device);  // null: the driver takes no device code
   const char* name_;
   void (*function_)(const openreg_geometry*, const void*);
   openreg_kernel handles_[64] = {};
+  bool host_only_[64] = {};
 };
 
 // Copies and fills in stream order; a host address is one that stays valid until the task ran.
