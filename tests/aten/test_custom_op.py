@@ -85,8 +85,8 @@ def test_it_works_in_a_model_with_operators_of_the_package(leaky_square, device)
 def test_it_runs_on_the_operands_device_and_current_stream(leaky_square, device):
     assert torch.openreg.current_device() == 0
     x = torch.ones(1000, device=device)
+    torch.openreg.synchronize(device)
     stream = torch.openreg.Stream(device)
-    stream.wait_stream(torch.openreg.current_stream(device))
     with torch.openreg.stream(stream):
         torch.openreg._sleep(100_000_000)
         y = leaky_square(x, 0.1)
