@@ -10,6 +10,7 @@ the latest possible moment, when the first device is used, and handed to the ext
 | OPENREG_DEVICES | number of simulated devices | 2 |
 | OPENREG_MEMORY | memory per device: `8GiB`, `512MiB`, or bytes | chosen by the driver |
 | OPENREG_SCHEDULE | `eager`, `lazy` or `random:SEED` | `eager` |
+| OPENREG_KERNEL_VIEW | `on`, or `off`: the host cannot map device memory, operators stage copies | `on` |
 | OPENREG_VISIBLE_DEVICES | the devices this process sees, in its order: `1,0`; empty for none | all |
 
 The extension itself reads OPENREG_LAUNCH_BLOCKING, OPENREG_LAUNCH_TRACE and OPENREG_STALL_SECONDS.
@@ -91,6 +92,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         options["memory"] = _parse_memory("OPENREG_MEMORY", environ["OPENREG_MEMORY"])
     if environ.get("OPENREG_SCHEDULE"):
         options["schedule"] = _parse_schedule("OPENREG_SCHEDULE", environ["OPENREG_SCHEDULE"])
+    if environ.get("OPENREG_KERNEL_VIEW"):
+        options["kernel_view"] = _parse_kernel_view("OPENREG_KERNEL_VIEW", environ["OPENREG_KERNEL_VIEW"])
     options.update(_overrides)
     layers = tuple(name.strip() for name in environ.get("OPENREG_LAYERS", "").split(",") if name.strip())
     return Settings(
@@ -193,6 +196,12 @@ def _parse_devices(source: str, value: int | str) -> str:
     if number is None or not 1 <= number <= MAX_DEVICES:
         raise ValueError(f"{source} is a number of devices from 1 to {MAX_DEVICES}, not {value!r}.")
     return str(number)
+
+
+def _parse_kernel_view(source: str, value: str) -> str:
+    if value not in ("on", "off"):
+        raise ValueError(f"{source} is on or off, not {value!r}.")
+    return value
 
 
 def _parse_memory(source: str, value: int | str) -> str:

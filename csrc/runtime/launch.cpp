@@ -89,7 +89,8 @@ void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn
                       void (*cleanup)(void*)) {
   const openreg_launch_desc desc = describe(name, cleanup);
   check(hal().launch_host_func(stream_handle(stream), fn, args, size, &desc), name);
-  after_launch(stream);
+  // With a cleanup, an exception would leave open who owns what the bytes own; whoever launches so waits by itself.
+  if (cleanup == nullptr) after_launch(stream);
 }
 
 namespace {

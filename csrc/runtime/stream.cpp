@@ -4,8 +4,10 @@
 #include <c10/util/Exception.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <mutex>
+#include <thread>
 
 #include "runtime/device.h"
 #include "runtime/driver.h"
@@ -121,7 +123,17 @@ void drain_stream(c10::Stream stream) {
   openreg_stream_info info = {};
   info.struct_size = sizeof(info);
   check(hal().stream_info(handle, &info), "Reading a stream's state");
-  if (info.queued > kFewTasks || info.running_for_ns > kMomentNs) return synchronize_stream(stream);
+  if (info.queued > kFewTasks || info.running_for_ns > kMomentNs) {
+    try {
+      return synchronize_stream(stream);
+    } catch (const c10::AcceleratorError&) {
+      throw;
+    } catch (...) {
+      // Ctrl-C. What the caller lent to its task (a buffer on its stack) must outlive it.
+      while (hal().stream_query(handle) == OPENREG_NOT_READY) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      throw;
+    }
+  }
   openreg_error error;
   error.struct_size = sizeof(error);
   const openreg_status status = hal().stream_synchronize(handle, UINT64_MAX, &error);

@@ -36,7 +36,7 @@ OPENREG_API bool query_stream(c10::Stream stream);
 OPENREG_API void synchronize_stream(c10::Stream stream);
 
 // As synchronize_stream, for waits inside an operator: when little is queued the calling thread runs it itself, which saves waking the
-// worker, but cannot be interrupted until it is done.
+// worker. Ctrl-C is raised after the stream's work is done, so that a task may use memory that the caller lends it.
 OPENREG_API void drain_stream(c10::Stream stream);
 
 // Prints one line per stream of the device that has queued work, for stall reports.

@@ -72,7 +72,7 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
   push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
   if (first) {
     storages_.push_back({storage, impl->storage_offset()});
-    push(reinterpret_cast<uint64_t>(kernel_ptr(static_cast<const char*>(storage->data()), device_)));
+    push(reinterpret_cast<uint64_t>(staging_ ? staging_->host_of(storage) : kernel_ptr(static_cast<const char*>(storage->data()), device_)));
     push(storage->nbytes());
   } else {
     // How the tensors lie to each other decides whether they overlap.

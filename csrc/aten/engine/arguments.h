@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "aten/engine/staging.h"
+
 namespace openreg::engine {
 
 using Words = c10::SmallVector<uint64_t, 256>;
@@ -20,7 +22,9 @@ using Words = c10::SmallVector<uint64_t, 256>;
 // Encodes a call's arguments. With a key, also writes what the result metadata depend on: see memo.h.
 class Encoder {
  public:
-  Encoder(c10::DeviceIndex device, Words& words, c10::SmallVectorImpl<uint64_t>* key) : device_(device), words_(words), key_(key) {}
+  // `staging`: null where the device has a kernel view.
+  Encoder(c10::DeviceIndex device, Words& words, c10::SmallVectorImpl<uint64_t>* key, Staging* staging)
+      : device_(device), words_(words), key_(key), staging_(staging) {}
 
   // Appends one argument. `by_value`: a number's value belongs into the key. Returns false for a kind that cannot travel
   // (a stream, a Python object, a large CPU tensor); then the words are of no use.
@@ -56,6 +60,7 @@ class Encoder {
   c10::DeviceIndex device_;
   Words& words_;
   c10::SmallVectorImpl<uint64_t>* key_;
+  Staging* staging_;
   struct Storage {
     const c10::StorageImpl* impl;
     int64_t first_offset;

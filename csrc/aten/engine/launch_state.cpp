@@ -18,6 +18,8 @@ namespace openreg::engine {
 
 namespace {
 
+thread_local bool host_thread = false;
+
 uint32_t float_control() {
 #if defined(__x86_64__)
   return _mm_getcsr() & 0x8040u;  // flush-to-zero and denormals-are-zero
@@ -84,20 +86,29 @@ LaunchState capture_launch_state() {
   return state;
 }
 
-KernelScope::KernelScope(const LaunchState& state) : before_(capture_launch_state()) {
+void mark_host_thread() { host_thread = true; }
+
+KernelScope::KernelScope(const LaunchState& state) : before_(capture_launch_state()), applied_(state) {
   static_assert(sizeof(Guards) <= sizeof(guards_));
   new (guards_) Guards(state.grad_mode != 0);
   before_.grad_mode = state.grad_mode;  // the guard's business
-  changed_ = !(state == before_);
-  if (__builtin_expect(changed_, 0)) apply(state, before_);
+  if (__builtin_expect(state == before_, 1)) return;
+  static std::mutex* mutex = new std::mutex;
+  lock_ = std::unique_lock<std::mutex>(*mutex);
+  before_ = capture_launch_state();
+  apply(state, before_);
 }
 
 KernelScope::~KernelScope() {
-  // The thread count stays: it is this worker's own, and the next task most likely wants it again.
-  if (__builtin_expect(changed_, 0)) {
+  if (__builtin_expect(lock_.owns_lock(), 0)) {
     const LaunchState now = capture_launch_state();
-    LaunchState restored = before_;
-    restored.threads = now.threads;
+    LaunchState restored = now;
+    restored.float_control = before_.float_control;
+    // A worker keeps the thread count, because the next task most likely wants it again.
+    if (host_thread) restored.threads = before_.threads;
+    if (now.default_dtype == applied_.default_dtype) restored.default_dtype = before_.default_dtype;
+    if (now.deterministic == applied_.deterministic) restored.deterministic = before_.deterministic;
+    if (now.matmul_precision == applied_.matmul_precision) restored.matmul_precision = before_.matmul_precision;
     apply(restored, now);
   }
   reinterpret_cast<Guards*>(guards_)->~Guards();

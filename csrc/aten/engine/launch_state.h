@@ -4,6 +4,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <mutex>
 
 namespace openreg::engine {
 
@@ -20,9 +21,12 @@ struct LaunchState {
 
 LaunchState capture_launch_state();
 
+// Says that the calling thread is not a driver's worker: tasks that it runs while it waits leave its own state as it was.
+void mark_host_thread();
+
 // Applies a state on this thread for its lifetime, with dispatch below autograd, autocast, functorch and Python modes, without
-// record functions. Process-wide flags are changed only when they differ from the captured ones, and are restored afterwards;
-// meanwhile other threads see the captured value.
+// record functions. Process-wide flags are changed only when they differ from the captured ones, by one task at a time, and are restored
+// afterwards unless somebody changed them meanwhile; other threads see the captured values until then.
 class KernelScope {
  public:
   explicit KernelScope(const LaunchState& state);
@@ -33,8 +37,8 @@ class KernelScope {
  private:
   struct Guards;
   alignas(8) char guards_[96];
-  LaunchState before_;
-  bool changed_ = false;
+  LaunchState before_, applied_;
+  std::unique_lock<std::mutex> lock_;  // held while this scope's flags differ from the process's
 };
 
 }  // namespace openreg::engine

@@ -3,6 +3,7 @@
 
 #include <ATen/DeviceGuard.h>
 #include <ATen/EmptyTensor.h>
+#include <ATen/SparseCsrTensorUtils.h>
 #include <ATen/native/SparseTensorUtils.h>
 #include <ATen/native/Resize.h>
 #include <ATen/ops/_efficientzerotensor.h>
@@ -23,7 +24,7 @@ namespace {
 
 // A copy from CPU memory that the task owns.
 struct AdoptTask {
-  void* destination;  // kernel view
+  void* destination;  // kernel view; null when the copy is a task of its own
   const void* source;
   size_t bytes;
   c10::StorageImpl* owner;  // released into the task
@@ -31,7 +32,7 @@ struct AdoptTask {
 
 openreg_status run_adopt(void* args, openreg_error*) {
   const auto& task = *static_cast<AdoptTask*>(args);
-  std::memcpy(task.destination, task.source, task.bytes);
+  if (task.destination != nullptr) std::memcpy(task.destination, task.source, task.bytes);
   return OPENREG_OK;
 }
 
@@ -43,7 +44,12 @@ void release_adopted(void* args) {
 void copy_owned(c10::DeviceIndex device, void* destination, const at::Tensor& source, size_t bytes) {
   if (bytes == 0) return;
   auto owner = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(source.storage().unsafeGetStorageImpl());
-  AdoptTask task = {kernel_ptr(static_cast<char*>(destination), device), source.const_data_ptr(), bytes, owner.get()};
+  const bool mapped = has_kernel_view(device);
+  if (!mapped) {
+    const c10::Stream stream = current_stream(device);
+    launch_copy(stream, "openreg::adopt_result", destination, stream.device(), source.const_data_ptr(), source.device(), bytes);
+  }
+  AdoptTask task = {mapped ? kernel_ptr(static_cast<char*>(destination), device) : nullptr, source.const_data_ptr(), bytes, owner.get()};
   launch_host_func(current_stream(device), "openreg::adopt_result", run_adopt, &task, sizeof(task), release_adopted);
   owner.release();
 }
@@ -133,7 +139,7 @@ c10::IValue ResultAdopter::adopt(const c10::IValue& result) {
   return result;
 }
 
-bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device, ResultAdopter& adopter) {
+bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device, Staging* staging, ResultAdopter& adopter) {
   if (!is_device_tensor(original)) return false;
   if (original.layout() == at::kSparse) {
     auto* sparse = at::sparse::get_sparse_impl(original);
@@ -142,11 +148,18 @@ bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceI
     sparse->set_coalesced(twin.is_coalesced());
     return true;
   }
-  if (original.layout() != at::kStrided) return false;
+  if (original.layout() != at::kStrided) {
+    const bool rows = original.layout() == at::kSparseCsr || original.layout() == at::kSparseBsr;
+    at::sparse_csr::get_sparse_csr_impl(original)->set_member_tensors(adopter.adopt_tensor(rows ? twin.crow_indices() : twin.ccol_indices()),
+                                                                      adopter.adopt_tensor(rows ? twin.col_indices() : twin.row_indices()),
+                                                                      adopter.adopt_tensor(twin.values()), twin.sizes());
+    return true;
+  }
   c10::TensorImpl* impl = original.unsafeGetTensorImpl();
   const c10::Storage& storage = original.storage();
   // A kernel that grew the twin moved it into CPU memory of its own.
-  const bool moved = twin.storage().data() != kernel_ptr(static_cast<const char*>(storage.data()), device);
+  const void* lent = staging ? staging->host_of(storage.unsafeGetStorageImpl()) : kernel_ptr(static_cast<const char*>(storage.data()), device);
+  const bool moved = twin.storage().data() != lent;
   const bool reshaped = twin.sizes() != original.sizes() || twin.strides() != original.strides() ||
                         twin.storage_offset() != original.storage_offset();
   if (moved) {

@@ -30,7 +30,8 @@ class ResultAdopter {
   bool copied_ = false, aliased_ = false;
 };
 
-// Gives a written argument the size, strides and data that the kernel left in its CPU twin. Returns whether anything had changed.
-bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device, ResultAdopter& adopter);
+// Gives a written argument the size, strides and data that the kernel left in its CPU twin. `staging` as for the Encoder. Returns whether
+// anything had changed.
+bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceIndex device, Staging* staging, ResultAdopter& adopter);
 
 }  // namespace openreg::engine

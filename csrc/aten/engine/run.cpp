@@ -151,9 +151,35 @@ ResultMeta meta_of(const at::Tensor& tensor) {
 
 void finish_header(Words& words, const TaskHeader& header) { std::memcpy(words.data(), &header, sizeof(header)); }
 
-void enqueue(const Call& call, const Words& words, void (*cleanup)(void*) = nullptr) {
+// Kernels that write running statistics without a word of it in their schema.
+bool writes_in_secret(const OpRecord& record) {
+  return record.name.rfind("aten::native_batch_norm", 0) == 0 || record.name.rfind("aten::batch_norm_update_stats", 0) == 0;
+}
+
+void mark_written(const Call& call, Staging& staging) {
+  if (writes_in_secret(call.record)) staging.mark_all_written();
+  for (const int i : call.record.written) {
+    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
+      if (is_device_tensor(tensor) && tensor.has_storage()) staging.mark_written(tensor.storage().unsafeGetStorageImpl(), false);
+    });
+  }
+}
+
+void count_route(const Call& call, const Staging* staging) {
+  op_stats::count(staging ? call.record.counter.staged : call.record.counter.engine);
+}
+
+// Puts the task on the stream, between its staging copies where the device needs them.
+void enqueue(const Call& call, const Words& words, Staging* staging, void (*cleanup)(void*) = nullptr, bool* accepted = nullptr) {
+  if (staging) {
+    mark_written(call, *staging);
+    staging->copy_in();
+  }
   launch_host_func(current_stream(call.device), call.record.name.c_str(), execute, words.data(), words.size() * sizeof(uint64_t),
                    cleanup);
+  if (accepted) *accepted = true;
+  if (staging) staging->copy_out();
+  count_route(call, staging);
 }
 
 PhiloxState reserve(const Call& call) {
@@ -164,7 +190,7 @@ PhiloxState reserve(const Call& call) {
 }
 
 // Launches with known result metadata; replaces the arguments on the stack by the results.
-void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& encoder, Stack* stack) {
+void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& encoder, Staging* staging, Stack* stack) {
   const OpRecord& record = call.record;
   const bool by_out = record.out != nullptr;
   c10::SmallVector<c10::IValue, 4> results;
@@ -183,6 +209,7 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
     } else {
       at::Tensor result = make_strided(call.device, meta.sizes, meta.strides, c10::scalarTypeToTypeMeta(meta.dtype), meta.bytes);
       encoder.add_tensor(result);
+      if (staging) staging->mark_written(result.storage().unsafeGetStorageImpl(), true);
       copies = true;
       results.push_back(std::move(result));
     }
@@ -197,8 +224,7 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
   header.copy_results = any_fresh && !by_out;
   header.full_dispatch = encoder.full_dispatch();
   finish_header(words, header);
-  enqueue(call, words);
-  op_stats::count(record.counter.engine);
+  enqueue(call, words, staging);
   if (header.copy_results && copies) op_stats::count(record.counter.copied);
   torch::jit::drop(*stack, record.arguments);
   for (auto& result : results) stack->push_back(std::move(result));
@@ -273,23 +299,23 @@ void throw_cannot_travel(const Call& call) {
 }
 
 // Runs the call on its stream and waits for it.
-void run_waited(const Call& call, Words& words, const Encoder& encoder, const Key* key, Stack* stack) {
+void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging* staging, const Key* key, Stack* stack) {
   const OpRecord& record = call.record;
   auto waited = std::make_shared<WaitedCall>();
   TaskHeader header = {};
   header.record = &record;
-  header.waited = new std::shared_ptr<WaitedCall>(waited);
+  header.waited = new std::shared_ptr<WaitedCall>(waited);  // the task's, once the stream has accepted it
+  bool accepted = false;
   header.state = capture_launch_state();
   header.arguments = static_cast<uint32_t>(record.arguments);
   header.full_dispatch = encoder.full_dispatch();
   finish_header(words, header);
   try {
-    launch_host_func(current_stream(call.device), record.name.c_str(), execute, words.data(), words.size() * sizeof(uint64_t), release_waited);
+    enqueue(call, words, staging, release_waited, &accepted);
   } catch (...) {
-    delete header.waited;
+    if (!accepted) delete header.waited;
     throw;
   }
-  op_stats::count(record.counter.engine);
   op_stats::count(record.counter.waited);
   drain_stream(current_stream(call.device));
   for (const c10::Warning& warning : waited->warnings) c10::warn(warning);
@@ -302,7 +328,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, const Ke
     if (!call.arguments[i].isTensor()) continue;
     elements_before[i] = call.arguments[i].toTensor().defined() ? call.arguments[i].toTensor().numel() : 0;
     const at::Tensor& twin = waited->arguments[i].toTensor();
-    if (write_back(call.arguments[i].toTensor(), twin, call.device, adopter)) resized.emplace_back(i, meta_of(twin));
+    if (write_back(call.arguments[i].toTensor(), twin, call.device, staging, adopter)) resized.emplace_back(i, meta_of(twin));
   }
   c10::SmallVector<c10::IValue, 4> results;
   for (int i = 0; i < record.returns; ++i) {
@@ -352,14 +378,13 @@ void resize_written(const Call& call, const MemoEntry& entry) {
 }  // namespace
 
 void run(const c10::OperatorHandle& op, Stack* stack) {
+  mark_host_thread();
   const OpRecord& record = record_of(op);
   Call call{record, torch::jit::last(*stack, record.arguments)};
   TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !(record.view && is_dense_view(call)), "Could not run '", record.name,
                               "' on openreg: it has no kernel for this device.");
   call.device = find_device(call);
   check_device(call.device);
-  TORCH_CHECK_NOT_IMPLEMENTED(has_kernel_view(call.device), "Could not run '", record.name, "' on openreg:", static_cast<int>(call.device),
-                              ": its driver has no kernel view (mem_kernel_view), which the CPU-kernel engine needs.");
   check_cpu_operands(call);
 
   const PhiloxState random = reserve(call);
@@ -368,29 +393,34 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
     Words words(kHeaderWords);
     Key key;
     start_key(key, record);
-    Encoder encoder(call.device, words, use_memo ? &key : nullptr);
+    std::optional<Staging> staging;
+    if (!has_kernel_view(call.device)) staging.emplace(current_stream(call.device));
+    Staging* staged = staging ? &*staging : nullptr;
+    Encoder encoder(call.device, words, use_memo ? &key : nullptr, staged);
     if (!encode(call, encoder, random)) {
       if (moved) throw_cannot_travel(call);
       moved = true;
       move_cpu_operands(call, stack);
       continue;
     }
-    if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, nullptr, stack);
+    if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, staged, nullptr, stack);
     std::shared_ptr<const MemoEntry> entry = find_memo(key);
     if (entry == nullptr && record.meta && !(encoder.shares_storage() && !record.written.empty()) && signature_seen(signature_of(call))) {
       auto inferred = infer(call);
       store_memo(key, inferred);
       entry = std::move(inferred);
     }
-    if (entry == nullptr) return run_waited(call, words, encoder, &key, stack);
+    if (entry == nullptr) return run_waited(call, words, encoder, staged, &key, stack);
     if (!entry->resized.empty()) {
       resize_written(call, *entry);
       Words resized_words(kHeaderWords);
-      Encoder again(call.device, resized_words, nullptr);
+      std::optional<Staging> restaging;
+      if (staged) restaging.emplace(current_stream(call.device));
+      Encoder again(call.device, resized_words, nullptr, restaging ? &*restaging : nullptr);
       encode(call, again, random);
-      return run_known(call, *entry, resized_words, again, stack);
+      return run_known(call, *entry, resized_words, again, restaging ? &*restaging : nullptr, stack);
     }
-    return run_known(call, *entry, words, encoder, stack);
+    return run_known(call, *entry, words, encoder, staged, stack);
   }
 }
 
@@ -401,7 +431,9 @@ void launch(const c10::OperatorHandle& op, Stack arguments) {
   Call call{record, arguments};
   call.device = find_device(call);
   Words words(kHeaderWords);
-  Encoder encoder(call.device, words, nullptr);
+  std::optional<Staging> staging;
+  if (!has_kernel_view(call.device)) staging.emplace(current_stream(call.device));
+  Encoder encoder(call.device, words, nullptr, staging ? &*staging : nullptr);
   if (!encode(call, encoder, reserve(call))) throw_cannot_travel(call);
   TaskHeader header = {};
   header.record = &record;
@@ -409,8 +441,7 @@ void launch(const c10::OperatorHandle& op, Stack arguments) {
   header.arguments = static_cast<uint32_t>(record.arguments);
   header.full_dispatch = encoder.full_dispatch();
   finish_header(words, header);
-  enqueue(call, words);
-  op_stats::count(record.counter.engine);
+  enqueue(call, words, staging ? &*staging : nullptr);
 }
 
 c10::OperatorHandle find_op(const char* name, const char* overload) {

@@ -266,6 +266,7 @@ openreg_status mem_kernel_view(int32_t device, intptr_t* delta) {
   return entry([&]() -> openreg_status {
     if (!delta) return fail(OPENREG_INVALID_VALUE, "mem_kernel_view: delta is null");
     if (openreg_status status = check_device("mem_kernel_view", device)) return status;
+    if (!chip().options.kernel_view) return fail(OPENREG_UNSUPPORTED, "mem_kernel_view: the option kernel_view is off");
     *delta = chip().address_space.delta();
     return OPENREG_OK;
   });

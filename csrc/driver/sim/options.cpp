@@ -142,6 +142,10 @@ openreg_status parse_options(const openreg_option* given, size_t count, Options*
       if (!parse_bytes(value, &parsed.memory_bytes))
         return fail(OPENREG_INVALID_VALUE,
                     "option memory: '%s' is not a size; write bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB or TB", value);
+    } else if (strcmp(key, "kernel_view") == 0) {
+      if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+        return fail(OPENREG_INVALID_VALUE, "option kernel_view: '%s' is not on or off", value);
+      parsed.kernel_view = value[1] == 'n';
     } else if (strcmp(key, "schedule") == 0) {
       if (!parse_schedule(value, &parsed))
         return fail(OPENREG_INVALID_VALUE, "option schedule: '%s' is not eager, lazy or random:SEED", value);
@@ -156,7 +160,7 @@ openreg_status parse_options(const openreg_option* given, size_t count, Options*
       parsed.compute_units = static_cast<int32_t>(number);
     } else {
       return fail(OPENREG_INVALID_VALUE,
-                  "unknown option '%s'; the simulator knows devices, memory, schedule, queue_bytes and compute_units", key);
+                  "unknown option '%s'; the simulator knows devices, memory, schedule, queue_bytes, compute_units and kernel_view", key);
     }
   }
   if (parsed.memory_bytes == 0) {

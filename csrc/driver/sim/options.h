@@ -13,12 +13,13 @@ struct Options {
   int32_t devices = 2;                  // 1 to 64
   uint64_t memory_bytes = 0;            // capacity of each device
   Schedule schedule = Schedule::eager;
+  bool kernel_view = true;              // off: the host cannot map device memory
   uint64_t seed = 0;                    // of the random schedule
   uint64_t queue_bytes = 1u << 20;      // ring of each stream, a power of two
   int32_t compute_units = 1;            // tasks that run at the same time on one device
 };
 
-// Fills *options from key/value strings: devices, memory, schedule, queue_bytes, compute_units. What is not named gets
+// Fills *options from key/value strings: devices, memory, schedule, queue_bytes, compute_units, kernel_view. What is not named gets
 // its default. INVALID_VALUE with a sentence for an unknown key or a bad value.
 openreg_status parse_options(const openreg_option* given, size_t count, Options* options);
 
