@@ -16,6 +16,7 @@
 #include "aten/op_stats.h"
 #include "aten/tensor.h"
 #include "runtime/driver.h"
+#include "runtime/error.h"
 #include "runtime/event.h"
 #include "runtime/host_allocator.h"
 #include "runtime/launch.h"
@@ -73,12 +74,27 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
   op_stats::count(copy_counter().waited);
 }
 
+// Waits for a copy into host memory that was just enqueued; throws when the stream skipped it.
+void finish_host_copy(c10::Stream stream, const char* name) {
+  bool ran = false;
+  bool* flag = &ran;  // drain_stream does not return, and throws nothing, before the stream is through
+  launch_host_func(
+      stream, name,
+      [](void* args, openreg_error*) -> openreg_status {
+        **static_cast<bool**>(args) = true;
+        return OPENREG_OK;
+      },
+      &flag, sizeof(flag), [](void*) {});  // with a cleanup the launch itself never waits, so that the wait below is the only one
+  drain_stream(stream);
+  if (!ran) throw_skipped(name);
+}
+
 void raw_to_host(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
   const c10::Stream stream = current_stream(src.device().index());
   void* destination = dst.mutable_data_ptr();
   launch_copy(stream, "openreg::copy_to_host", destination, dst.device(), src.const_data_ptr(), src.device(), dst.nbytes());
   if (non_blocking && is_pinned(destination) && record_pinned(dst.storage().data_ptr(), stream)) return;
-  drain_stream(stream);
+  finish_host_copy(stream, "openreg::copy_to_host");
   op_stats::count(copy_counter().waited);
 }
 
@@ -141,7 +157,7 @@ c10::Scalar local_scalar_dense(const at::Tensor& self) {
   TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(value));
   const c10::Stream stream = current_stream(self.device().index());
   launch_copy(stream, "aten::_local_scalar_dense", value, c10::Device(c10::DeviceType::CPU), self.const_data_ptr(), self.device(), self.itemsize());
-  drain_stream(stream);
+  finish_host_copy(stream, "aten::_local_scalar_dense");
   op_stats::count(counter.native);
   op_stats::count(counter.waited);
   at::Tensor host = at::empty({}, self.options().device(at::kCPU));
@@ -185,6 +201,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 }
 
 // The copies above honour these bits themselves; core's fallback would clone, which copies, and so on for ever.
+// The fallthrough holds for every backend with a _copy_from, because these keys know no device.
 TORCH_LIBRARY_IMPL(aten, Conjugate, m) {
   m.impl("_copy_from", torch::CppFunction::makeFallthrough());
   m.impl("_copy_from_and_resize", torch::CppFunction::makeFallthrough());

@@ -81,6 +81,7 @@ at::Tensor efficient_zero_tensor(at::IntArrayRef sizes, std::optional<c10::Scala
 
 const at::Tensor& resize(const at::Tensor& self, at::IntArrayRef sizes, std::optional<c10::MemoryFormat> format) {
   at::detail::check_size_nonnegative(sizes);
+  TORCH_CHECK(!format || *format != c10::MemoryFormat::Preserve, "Unsupported memory format", *format);
   c10::TensorImpl* impl = self.unsafeGetTensorImpl();
   const int64_t old_bytes = static_cast<int64_t>(self.storage().nbytes());
   if (impl->sizes() != sizes) {
@@ -90,10 +91,7 @@ const at::Tensor& resize(const at::Tensor& self, at::IntArrayRef sizes, std::opt
     }
     impl->set_sizes_contiguous(sizes);
   }
-  if (format) {
-    TORCH_CHECK(*format != c10::MemoryFormat::Preserve, "Unsupported memory format", *format);
-    impl->empty_tensor_restride(*format);
-  }
+  if (format) impl->empty_tensor_restride(*format);
   const auto& context = at::globalContext();
   if (C10_UNLIKELY(context.deterministicAlgorithms() && context.deterministicFillUninitializedMemory())) {
     at::native::fill_resize_deterministic_(self, old_bytes);
@@ -102,11 +100,13 @@ const at::Tensor& resize(const at::Tensor& self, at::IntArrayRef sizes, std::opt
 }
 
 at::Tensor& set_storage(at::Tensor& self, c10::Storage source, int64_t offset, at::IntArrayRef sizes, at::IntArrayRef strides) {
+  // The memory first: when there is none, the tensor stays what it was.
+  const size_t needed = at::detail::computeStorageNbytes(sizes, strides, self.dtype().itemsize(), static_cast<size_t>(offset));
+  if (c10::multiply_integers(sizes) > 0 && source.device() == self.device() && needed > source.nbytes()) {
+    resize_storage(source.unsafeGetStorageImpl(), needed);
+  }
   at::native::checkSetStorage(self, source, offset, sizes, strides);
   self.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
-  const size_t needed = at::detail::computeStorageNbytes(sizes, strides, self.dtype().itemsize(), static_cast<size_t>(offset));
-  c10::StorageImpl* storage = self.storage().unsafeGetStorageImpl();
-  if (self.numel() > 0 && needed > storage->nbytes()) resize_storage(storage, needed);
   return self;
 }
 

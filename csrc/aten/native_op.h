@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/stack.h>
+#include <c10/core/impl/COW.h>
 
 #include <atomic>
 #include <string>
@@ -90,11 +91,12 @@ inline const char* dtype_name(kernels::DType dtype) {
 }
 
 // A dense tensor of this device without conjugate, negative or zero bits, on a device whose memory kernels reach: its strides, type and
-// address say all. Contiguous is a question of its own.
+// address say all. Nor one whose memory is copy-on-write. Contiguous is a question of its own.
 inline bool is_plain(const at::TensorBase& tensor) {
   const c10::DispatchKeySet keys = tensor.unsafeGetTensorImpl()->key_set();
   constexpr c10::DispatchKeySet special({c10::DispatchKey::Conjugate, c10::DispatchKey::Negative, c10::DispatchKey::ZeroTensor});
-  return keys.has(c10::DispatchKey::PrivateUse1) && !keys.has_any(special) && has_kernel_view(tensor.device().index());
+  return keys.has(c10::DispatchKey::PrivateUse1) && !keys.has_any(special) && has_kernel_view(tensor.device().index()) &&
+         !c10::impl::cow::is_cow_data_ptr(tensor.storage().data_ptr());
 }
 
 // Whether one thread may do it: above this size ATen's kernels, which use all intra-op threads, are faster.

@@ -3,6 +3,7 @@
 //
 // Argument checks are core's own templates (ATen/native/DistributionTemplates.h), hence the CPU's conditions and messages. Their
 // RNG parameter is only handed through; here it names the operator that counts the call.
+#include <ATen/MemoryOverlap.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/native/DistributionTemplates.h>
 #include <ATen/ops/empty.h>
@@ -242,6 +243,8 @@ struct BernoulliTensorKernel {
     TORCH_CHECK(is_device_tensor(self) && (p.device() == self.device() || p.is_cpu()),
                 "Expected all tensors to be on the same device, but found at least two devices, ", self.device(), " and ", p.device(),
                 "! (when running ", Op::op().name(), ")");
+    at::assert_no_internal_overlap(self);
+    if (p.device() == self.device()) at::assert_no_partial_overlap(self, p);
     const c10::DeviceIndex device = self.device().index();
     const bool staged = !has_kernel_view(device);
     const c10::Device where = staged ? c10::Device(c10::kCPU) : self.device();

@@ -73,6 +73,7 @@ TORCH_LIBRARY_IMPL(aten, SparseCsrPrivateUse1, m) {
   m.impl("sparse_dim", Guarded<native::sparse_dim_sparse_csr>::call);
   m.impl("dense_dim", Guarded<native::dense_dim_sparse_csr>::call);
   m.impl("copy_", Guarded<native::copy_sparse_compressed_>::call);
+  m.impl("resize_as_sparse_", Guarded<native::resize_as_sparse_compressed_>::call);
   m.impl("clone", Guarded<native::clone_sparse_compressed>::call);
   m.impl("zero_", Guarded<native::zero_sparse_csr_>::call);
 }

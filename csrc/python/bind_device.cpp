@@ -39,7 +39,7 @@ py::dict driver_info() {
 }
 
 py::dict device_properties(int device) {
-  const openreg_device_info read = device_info(static_cast<c10::DeviceIndex>(device));
+  const openreg_device_info read = device_info(device_index(device));
   py::dict info;
   info["name"] = std::string(read.name);
   info["total_memory"] = read.total_memory_bytes;
@@ -78,7 +78,7 @@ py::dict host_memory_stats() {
 void bind_device(py::module_& m) {
   using torch::wrap_pybind_function;
   using torch::wrap_pybind_function_no_gil;
-  const auto index = [](int device) { return static_cast<c10::DeviceIndex>(device); };
+  const auto index = [](int device) { return device_index(device); };
   m.def("configure", wrap_pybind_function(configure), py::arg("driver_path"), py::arg("layers"), py::arg("options"),
         py::arg("visible"), py::arg("expected_devices") = 0);
   m.def("init", wrap_pybind_function_no_gil([]() { start_driver(); }));

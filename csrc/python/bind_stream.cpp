@@ -25,12 +25,12 @@ StreamTuple as_tuple(c10::Stream stream) {
 }
 
 c10::Stream as_stream(int64_t id, int device) {
-  return c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, static_cast<c10::DeviceIndex>(device)), id);
+  return c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device_index(device)), id);
 }
 
 c10::DeviceIndex checked(int device) {
-  check_device(static_cast<c10::DeviceIndex>(device));
-  return static_cast<c10::DeviceIndex>(device);
+  check_device(device_index(device));
+  return device_index(device);
 }
 
 openreg_status busy(void* args, openreg_error*) {

@@ -21,11 +21,11 @@ bool kernel_view_of[kMaxDevices] = {};
 namespace {
 
 struct State {
-  std::mutex mutex;  // LOCK: everything below
+  std::mutex mutex;  // LOCK: settings, identity
   DriverSettings settings;
   DriverIdentity identity;
-  const openreg_driver* table = nullptr;  // kept in a forked child, where driver_table is null
-  int visible_count = 0;
+  std::atomic<const openreg_driver*> table{nullptr};  // kept in a forked child, where driver_table is null
+  std::atomic<int> visible_count{0};
   std::atomic<bool> forked{false};
   std::atomic<bool> stopped{false};
 };
@@ -97,7 +97,11 @@ void start_locked(State& s) {
 
   int32_t count = 0;
   status = table->device_count(&count);
-  TORCH_CHECK(status == OPENREG_OK, "The openreg driver '", table->name, "' cannot count its devices: ", table->last_message());
+  if (status != OPENREG_OK) {
+    const std::string reason = table->last_message();
+    table->shutdown(0);
+    TORCH_CHECK(false, "The openreg driver '", table->name, "' cannot count its devices: ", reason);
+  }
   const std::vector<int> devices = visible_devices(s.settings, count);
   for (size_t i = 0; i < devices.size(); ++i) {
     detail::driver_device_of[i] = devices[i];
@@ -157,7 +161,7 @@ bool driver_stopped() noexcept { return state().stopped; }
 bool stop_driver(uint64_t timeout_ns) noexcept {
   State& s = state();
   if (!driver_started() || s.stopped.exchange(true)) return true;
-  return s.table->shutdown(timeout_ns) == OPENREG_OK;
+  return s.table.load()->shutdown(timeout_ns) == OPENREG_OK;
 }
 
 DriverIdentity driver_identity() {

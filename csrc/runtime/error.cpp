@@ -22,6 +22,7 @@ namespace openreg {
 namespace {
 
 std::atomic<void (*)()> interrupt_check{nullptr};
+thread_local int host_waits = 0;
 
 void fill(openreg_error* error, ErrorKind kind, const char* message) noexcept {
   error->kind = static_cast<int32_t>(kind);
@@ -98,6 +99,16 @@ void throw_late_error(const openreg_error& error) {
   throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, error.status, text.str());
 }
 
+HostWait::HostWait() noexcept { ++host_waits; }
+HostWait::~HostWait() { --host_waits; }
+bool HostWait::active() noexcept { return host_waits > 0; }
+
+void throw_skipped(const char* name) {
+  throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, OPENREG_LAUNCH_FAILED,
+                              std::string(name) + " was skipped because earlier work on its stream had failed; that failure was raised in another "
+                                                  "thread. The stream can be used again.");
+}
+
 void set_interrupt_check(void (*check)()) { interrupt_check = check; }
 
 void wait_for(WaitFunction poll, void* object, const char* what) {
@@ -109,7 +120,10 @@ void wait_for(WaitFunction poll, void* object, const char* what) {
   for (;;) {
     error.message[0] = '\0';
     error.name[0] = '\0';
-    const openreg_status status = poll(object, kSliceNs, &error);
+    const openreg_status status = [&] {
+      const HostWait borrowed;
+      return poll(object, kSliceNs, &error);
+    }();
     if (status == OPENREG_OK) return;
     if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);
     if (status != OPENREG_NOT_READY) check(status, "Waiting");

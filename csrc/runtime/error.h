@@ -18,10 +18,24 @@ OPENREG_API void describe_current_exception(openreg_error* error) noexcept;
 // Throws c10::AcceleratorError for a failure that was reported late: names device, stream, operator and launch site.
 [[noreturn]] OPENREG_API void throw_late_error(const openreg_error& error);
 
+// Throws c10::AcceleratorError for work that the stream skipped because of a failure that another thread has been told of.
+[[noreturn]] OPENREG_API void throw_skipped(const char* name);
+
 // Calls `poll(timeout_ns, &error)` until it returns something else than NOT_READY. Between the slices it lets Ctrl-C through
 // and, after OPENREG_STALL_SECONDS (default 120, 0 = never), prints one stall report. Throws a late error.
 using WaitFunction = openreg_status (*)(void* object, uint64_t timeout_ns, openreg_error* error);
 OPENREG_API void wait_for(WaitFunction poll, void* object, const char* what);
+
+// Marks, for its lifetime, that this thread is inside a HAL call in which the driver may run queued tasks on it.
+class OPENREG_API HostWait {
+ public:
+  HostWait() noexcept;
+  ~HostWait();
+  HostWait(const HostWait&) = delete;
+  HostWait& operator=(const HostWait&) = delete;
+  // Whether the calling thread is in one: a task that runs now has borrowed a host thread and leaves its state as it was.
+  static bool active() noexcept;
+};
 
 // Installs the function that wait_for calls between slices; it throws to interrupt the wait. Python's layer sets it.
 OPENREG_API void set_interrupt_check(void (*check)());

@@ -40,6 +40,7 @@ void Event::block(c10::Stream stream) const {
 
 bool Event::query() const {
   if (handle_ == nullptr) return true;
+  const HostWait borrowed;
   const openreg_status status = hal().event_query(handle_);
   if (status == OPENREG_NOT_READY) return false;
   check(status, "Querying an event");

@@ -19,9 +19,11 @@ constexpr int64_t kStateBytes = 16;
 
 Generator::Generator(c10::DeviceIndex device)
     : c10::GeneratorImpl(c10::Device(c10::DeviceType::PrivateUse1, device), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)),
-      state_(std::make_shared<PhiloxState>(PhiloxState{c10::default_rng_seed_val, 0})) {}
+      state_(std::make_shared<Shared>()) {
+  set_current_seed(c10::default_rng_seed_val);
+}
 
-void Generator::set_current_seed(uint64_t seed) { *state_ = {seed, 0}; }
+void Generator::set_current_seed(uint64_t seed) { static_cast<PhiloxState&>(*state_) = {seed, 0}; }
 
 void Generator::set_offset(uint64_t offset) {
   TORCH_CHECK(offset % 4 == 0, "A generator's offset must be a multiple of 4, got ", offset, ".");
@@ -40,12 +42,12 @@ void Generator::set_state(const c10::TensorImpl& state) {
   PhiloxState read;
   std::memcpy(&read, state.data(), sizeof(read));
   TORCH_CHECK(read.offset % 4 == 0, "A generator's offset must be a multiple of 4, got ", read.offset, ".");
-  *state_ = read;
+  static_cast<PhiloxState&>(*state_) = read;
 }
 
 c10::intrusive_ptr<c10::TensorImpl> Generator::get_state() const {
   at::Tensor tensor = at::detail::empty_cpu({kStateBytes}, at::kByte, std::nullopt, std::nullopt, std::nullopt, std::nullopt);
-  std::memcpy(tensor.mutable_data_ptr(), state_.get(), kStateBytes);
+  std::memcpy(tensor.mutable_data_ptr(), static_cast<const PhiloxState*>(state_.get()), kStateBytes);
   return tensor.getIntrusivePtr();
 }
 
@@ -62,6 +64,7 @@ c10::intrusive_ptr<c10::GeneratorImpl> Generator::graphsafe_get_state() const {
 }
 
 PhiloxState Generator::advance(uint64_t numbers) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
   const PhiloxState before = *state_;
   state_->offset += (numbers + 3) / 4 * 4;
   return before;
@@ -69,7 +72,7 @@ PhiloxState Generator::advance(uint64_t numbers) {
 
 Generator* Generator::clone_impl() const {
   auto* copy = new Generator(device().index());
-  *copy->state_ = *state_;
+  static_cast<PhiloxState&>(*copy->state_) = *state_;
   return copy;
 }
 
@@ -103,7 +106,6 @@ PhiloxState reserve_philox(const std::optional<at::Generator>& generator, c10::D
   TORCH_CHECK(chosen.device().index() == device, "Expected a generator of openreg:", static_cast<int>(device), " but found one of ",
               chosen.device());
   auto* impl = static_cast<Generator*>(chosen.unsafeGetGeneratorImpl());
-  std::lock_guard<std::mutex> lock(impl->mutex_);
   return impl->advance(numbers);
 }
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "runtime/export.h"
@@ -32,13 +33,16 @@ class OPENREG_API Generator final : public c10::GeneratorImpl {
   c10::intrusive_ptr<c10::GeneratorImpl> graphsafe_get_state() const override;
   static c10::DeviceType device_type() { return c10::DeviceType::PrivateUse1; }
 
-  // Returns the state and advances the offset by `numbers` 32-bit numbers rounded up to a multiple of 4.
-  // The caller holds mutex_.
+  // Returns the state and advances the offset by `numbers` 32-bit numbers rounded up to a multiple of 4. Any thread, also when
+  // generators share their state.
   PhiloxState advance(uint64_t numbers);
 
  private:
   Generator* clone_impl() const override;
-  std::shared_ptr<PhiloxState> state_;  // shared with generators that took it by graphsafe_set_state
+  struct Shared : PhiloxState {
+    std::mutex mutex;  // LOCK: advance; setters are guarded by mutex_ as core asks
+  };
+  std::shared_ptr<Shared> state_;  // shared with generators that took it by graphsafe_set_state
 };
 
 // The device's default generator. Throws for a device that does not exist.

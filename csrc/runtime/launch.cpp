@@ -118,7 +118,7 @@ void launch_on_host(c10::Stream stream, const char* op, void (*function)(const o
 }  // namespace
 
 openreg_kernel Kernel::handle(c10::DeviceIndex device) {
-  auto& entry = reinterpret_cast<std::atomic<openreg_kernel>&>(handles_[device]);
+  auto& entry = handles_[device];
   if (openreg_kernel loaded = entry.load(std::memory_order_acquire)) return loaded;
   static std::mutex mutex;
   std::lock_guard<std::mutex> lock(mutex);

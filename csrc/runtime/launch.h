@@ -4,17 +4,20 @@
 
 #include <c10/core/Stream.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "hal/openreg_hal.h"
+#include "runtime/driver.h"
 #include "runtime/export.h"
 
 namespace openreg {
 
 // Enqueues `fn` with a copy of `size` bytes of `args`. `name` lives as long as the process (an operator's name). `cleanup`
 // (may be null) runs exactly once with the copied bytes, on whichever thread finishes or drops the task. Throws when the driver refuses;
-// then cleanup has not run and the caller still owns what the bytes own.
+// then cleanup has not run and the caller still owns what the bytes own. A launch with a cleanup does not wait under
+// OPENREG_LAUNCH_BLOCKING=1: the caller does.
 OPENREG_API void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn, const void* args, size_t size,
                                   void (*cleanup)(void*) = nullptr);
 
@@ -35,8 +38,8 @@ class OPENREG_API Kernel {
   openreg_kernel handle(c10::DeviceIndex device);  // null: the driver takes no device code
   const char* name_;
   void (*function_)(const openreg_geometry*, const void*);
-  openreg_kernel handles_[64] = {};
-  bool host_only_[64] = {};
+  std::atomic<openreg_kernel> handles_[kMaxDevices] = {};
+  std::atomic<bool> host_only_[kMaxDevices] = {};
 };
 
 // Copies and fills in stream order; a host address is one that stays valid until the task ran.

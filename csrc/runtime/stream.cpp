@@ -12,6 +12,7 @@
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/error.h"
+#include "runtime/event.h"
 
 namespace openreg {
 
@@ -102,6 +103,7 @@ openreg_stream current_stream_handle(c10::DeviceIndex device) {
 }
 
 bool query_stream(c10::Stream stream) {
+  const HostWait borrowed;
   const openreg_status status = hal().stream_query(stream_handle(stream));
   if (status == OPENREG_NOT_READY) return false;
   check(status, "Querying a stream");
@@ -129,14 +131,19 @@ void drain_stream(c10::Stream stream) {
     } catch (const c10::AcceleratorError&) {
       throw;
     } catch (...) {
-      // Ctrl-C. What the caller lent to its task (a buffer on its stack) must outlive it.
-      while (hal().stream_query(handle) == OPENREG_NOT_READY) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      // Ctrl-C. What the caller lent to its task (a buffer on its stack) must outlive it; what other threads enqueue from now on does not count.
+      Event reached(false);
+      reached.record(stream);
+      while (!reached.query()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
       throw;
     }
   }
   openreg_error error;
   error.struct_size = sizeof(error);
-  const openreg_status status = hal().stream_synchronize(handle, UINT64_MAX, &error);
+  const openreg_status status = [&] {
+    const HostWait borrowed;
+    return hal().stream_synchronize(handle, UINT64_MAX, &error);
+  }();
   if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);
   check(status, "Waiting for a stream");
 }

@@ -10,6 +10,7 @@ when core tags it as data-dependent, or for a reason below.
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
@@ -129,8 +130,12 @@ def generate():
     # index is tagged as data-dependent for masks alone, which the engine looks for itself.
     recorder.wrong.pop("aten::index.Tensor", None)
     names = (set(recorder.seen) | set(ALSO)) - set(recorder.wrong) - set(DATA_DEPENDENT)
-    lines = [f'    "{name}",\n' for name in sorted(names)]
-    return "    // Written by tests/aten/generate_memo_ops.py; do not edit.\n" + "".join(lines)
+    return formatted(names)
+
+
+def formatted(names):
+    lines = textwrap.wrap(" ".join(f'"{name}",' for name in sorted(names)), width=130, initial_indent="    ", subsequent_indent="    ")
+    return "    // Written by tests/aten/generate_memo_ops.py; do not edit.\n" + "\n".join(lines) + "\n"
 
 
 def main():
@@ -142,7 +147,7 @@ def main():
     if arguments.check:
         sys.exit(0 if TARGET.read_text() == text else "memo_ops.inc is out of date; run tests/aten/generate_memo_ops.py")
     TARGET.write_text(text)
-    print(f"{TARGET}: {text.count(chr(10)) - 1} operators")
+    print(f"{TARGET}: {text.count(",")} operators")
 
 
 if __name__ == "__main__":

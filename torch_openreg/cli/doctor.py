@@ -153,7 +153,8 @@ def _probe(*arguments: str) -> dict:
     command = [sys.executable, "-m", "torch_openreg.cli.doctor_probe", *arguments]
     environment = {**os.environ, "TORCH_OPENREG_DEFER_LOAD": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
     root = str(Path(__file__).resolve().parent.parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+    # Last, so that the probe finds the torch that the user's programs find.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH", ""), root]))
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
     except subprocess.TimeoutExpired:

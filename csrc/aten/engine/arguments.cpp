@@ -71,13 +71,14 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
   const bool first = number == storages_.size();
   push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
   if (first) {
-    storages_.push_back({storage, impl->storage_offset()});
+    storages_.push_back({storage, impl->storage_offset() * static_cast<int64_t>(impl->dtype().itemsize())});
     push(reinterpret_cast<uint64_t>(staging_ ? staging_->host_of(storage) : kernel_ptr(static_cast<const char*>(storage->data()), device_)));
     push(storage->nbytes());
   } else {
     // How the tensors lie to each other decides whether they overlap.
     shares_storage_ = true;
-    if (key_) key_->push_back(static_cast<uint64_t>(impl->storage_offset() - storages_[number].first_offset));
+    const int64_t offset_bytes = impl->storage_offset() * static_cast<int64_t>(impl->dtype().itemsize());
+    if (key_) key_->push_back(static_cast<uint64_t>(offset_bytes - storages_[number].first_offset_bytes));
   }
   push(static_cast<uint64_t>(impl->storage_offset()));
   for (const int64_t size : sizes) push_both(static_cast<uint64_t>(size));

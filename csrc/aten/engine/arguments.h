@@ -19,6 +19,20 @@ namespace openreg::engine {
 
 using Words = c10::SmallVector<uint64_t, 256>;
 
+// Calls visit(tensor) for the tensors of an argument: of a tensor, a list, a list of optional ones.
+template <class Visit>
+void for_each_tensor(const c10::IValue& value, Visit&& visit) {
+  if (value.isTensor()) {
+    visit(value.toTensor());
+  } else if (value.isTensorList()) {
+    for (const at::Tensor& tensor : value.toTensorVector()) visit(tensor);
+  } else if (value.isOptionalTensorList()) {
+    for (const auto& element : value.toListRef()) {
+      if (element.isTensor()) visit(element.toTensor());
+    }
+  }
+}
+
 // Encodes a call's arguments. With a key, also writes what the result metadata depend on: see memo.h.
 class Encoder {
  public:
@@ -63,7 +77,7 @@ class Encoder {
   Staging* staging_;
   struct Storage {
     const c10::StorageImpl* impl;
-    int64_t first_offset;
+    int64_t first_offset_bytes;
   };
   c10::SmallVector<Storage, 8> storages_;
   bool full_dispatch_ = false, keep_requires_grad_ = false, shares_storage_ = false;

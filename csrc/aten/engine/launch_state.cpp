@@ -10,6 +10,8 @@
 
 #include <new>
 
+#include "runtime/error.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -17,8 +19,6 @@
 namespace openreg::engine {
 
 namespace {
-
-thread_local bool host_thread = false;
 
 uint32_t float_control() {
 #if defined(__x86_64__)
@@ -41,6 +41,11 @@ void set_float_control(uint32_t bits) {
 #endif
 }
 
+bool process_flags_differ(const LaunchState& a, const LaunchState& b) {
+  return a.default_dtype != b.default_dtype || a.deterministic != b.deterministic || a.matmul_precision != b.matmul_precision ||
+         a.conv_precision != b.conv_precision;
+}
+
 c10::DispatchKeySet included() { return c10::default_included_set; }
 
 c10::DispatchKeySet excluded() {
@@ -58,10 +63,11 @@ void apply(const LaunchState& wanted, const LaunchState& now) {
     context.setDeterministicAlgorithms(wanted.deterministic & 1, (wanted.deterministic & 2) != 0);
     context.setDeterministicFillUninitializedMemory((wanted.deterministic & 4) != 0);
   }
-  if (wanted.matmul_precision != now.matmul_precision) {
-    static constexpr const char* kNames[] = {"highest", "high", "medium"};
-    context.setFloat32MatmulPrecision(kNames[wanted.matmul_precision]);
-  }
+  const auto set_precision = [&](at::Float32Op op, uint8_t precision) {
+    context.setFloat32Precision(at::Float32Backend::MKLDNN, op, static_cast<at::Float32Precision>(precision));
+  };
+  if (wanted.matmul_precision != now.matmul_precision) set_precision(at::Float32Op::MATMUL, wanted.matmul_precision);
+  if (wanted.conv_precision != now.conv_precision) set_precision(at::Float32Op::CONV, wanted.conv_precision);
 }
 
 }  // namespace
@@ -81,37 +87,43 @@ LaunchState capture_launch_state() {
   state.default_dtype = static_cast<uint8_t>(c10::typeMetaToScalarType(c10::get_default_dtype()));
   state.deterministic = static_cast<uint8_t>(context.deterministicAlgorithms() | context.deterministicAlgorithmsWarnOnly() << 1 |
                                              context.deterministicFillUninitializedMemory() << 2);
-  state.matmul_precision = static_cast<uint8_t>(context.float32MatmulPrecision());
+  const auto precision = [&](at::Float32Op op) { return static_cast<uint8_t>(context.float32Precision(at::Float32Backend::MKLDNN, op)); };
+  state.matmul_precision = precision(at::Float32Op::MATMUL);
+  state.conv_precision = precision(at::Float32Op::CONV);
   state.grad_mode = c10::GradMode::is_enabled();
   return state;
 }
 
-void mark_host_thread() { host_thread = true; }
-
 KernelScope::KernelScope(const LaunchState& state) : before_(capture_launch_state()), applied_(state) {
   static_assert(sizeof(Guards) <= sizeof(guards_));
-  new (guards_) Guards(state.grad_mode != 0);
   before_.grad_mode = state.grad_mode;  // the guard's business
-  if (__builtin_expect(state == before_, 1)) return;
-  static std::mutex* mutex = new std::mutex;
-  lock_ = std::unique_lock<std::mutex>(*mutex);
-  before_ = capture_launch_state();
-  apply(state, before_);
+  changed_ = !(state == before_);
+  if (__builtin_expect(changed_, 0)) {
+    if (process_flags_differ(state, before_)) {
+      static std::mutex* mutex = new std::mutex;
+      lock_ = std::unique_lock<std::mutex>(*mutex);
+      before_ = capture_launch_state();
+    }
+    apply(state, before_);
+  }
+  new (guards_) Guards(state.grad_mode != 0);
 }
 
 KernelScope::~KernelScope() {
-  if (__builtin_expect(lock_.owns_lock(), 0)) {
-    const LaunchState now = capture_launch_state();
-    LaunchState restored = now;
-    restored.float_control = before_.float_control;
-    // A worker keeps the thread count, because the next task most likely wants it again.
-    if (host_thread) restored.threads = before_.threads;
-    if (now.default_dtype == applied_.default_dtype) restored.default_dtype = before_.default_dtype;
-    if (now.deterministic == applied_.deterministic) restored.deterministic = before_.deterministic;
-    if (now.matmul_precision == applied_.matmul_precision) restored.matmul_precision = before_.matmul_precision;
-    apply(restored, now);
-  }
   reinterpret_cast<Guards*>(guards_)->~Guards();
+  if (__builtin_expect(!changed_, 1)) return;
+  const LaunchState now = capture_launch_state();
+  LaunchState restored = now;
+  // A worker keeps what belongs to its thread, because the next task most likely wants it again.
+  if (HostWait::active()) {
+    restored.threads = before_.threads;
+    restored.float_control = before_.float_control;
+  }
+  if (now.default_dtype == applied_.default_dtype) restored.default_dtype = before_.default_dtype;
+  if (now.deterministic == applied_.deterministic) restored.deterministic = before_.deterministic;
+  if (now.matmul_precision == applied_.matmul_precision) restored.matmul_precision = before_.matmul_precision;
+  if (now.conv_precision == applied_.conv_precision) restored.conv_precision = before_.conv_precision;
+  apply(restored, now);
 }
 
 }  // namespace openreg::engine

@@ -13,16 +13,13 @@ struct LaunchState {
   uint32_t float_control;   // the thread's floating-point control bits (flush-denormal)
   uint8_t default_dtype;
   uint8_t deterministic;    // bit 0: on, bit 1: warn only, bit 2: fill uninitialised memory
-  uint8_t matmul_precision; // at::Float32MatmulPrecision
+  uint8_t matmul_precision, conv_precision;  // at::Float32Precision of the CPU's float32 products
   uint8_t grad_mode;        // a few kernels ask for it below autograd
-  uint8_t unused[4];
+  uint8_t unused[3];
   bool operator==(const LaunchState& other) const = default;
 };
 
 LaunchState capture_launch_state();
-
-// Says that the calling thread is not a driver's worker: tasks that it runs while it waits leave its own state as it was.
-void mark_host_thread();
 
 // Applies a state on this thread for its lifetime, with dispatch below autograd, autocast, functorch and Python modes, without
 // record functions. Process-wide flags are changed only when they differ from the captured ones, by one task at a time, and are restored
@@ -38,7 +35,8 @@ class KernelScope {
   struct Guards;
   alignas(8) char guards_[96];
   LaunchState before_, applied_;
-  std::unique_lock<std::mutex> lock_;  // held while this scope's flags differ from the process's
+  bool changed_ = false;
+  std::unique_lock<std::mutex> lock_;  // held while process-wide flags are changed
 };
 
 }  // namespace openreg::engine

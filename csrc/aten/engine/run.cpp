@@ -2,6 +2,8 @@
 #include <ATen/native/Resize.h>
 #include <ATen/ops/empty_strided.h>
 #include <c10/core/DefaultDtype.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/COW.h>
 
 #include "aten/engine/engine.h"
 #include "aten/engine/memo.h"
@@ -10,6 +12,7 @@
 #include "aten/tensor.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
+#include "runtime/error.h"
 #include "runtime/generator.h"
 #include "runtime/launch.h"
 #include "runtime/stream.h"
@@ -26,19 +29,6 @@ struct Call {
   at::ArrayRef<c10::IValue> arguments;
   c10::DeviceIndex device = -1;
 };
-
-template <class Visit>
-void for_each_tensor(const c10::IValue& value, Visit&& visit) {
-  if (value.isTensor()) {
-    visit(value.toTensor());
-  } else if (value.isTensorList()) {
-    for (const at::Tensor& tensor : value.toTensorVector()) visit(tensor);
-  } else if (value.isOptionalTensorList()) {
-    for (const auto& element : value.toListRef()) {
-      if (element.isTensor()) visit(element.toTensor());
-    }
-  }
-}
 
 [[noreturn]] void throw_two_devices(c10::Device a, c10::Device b, const OpRecord& record) {
   TORCH_CHECK(false, "Expected all tensors to be on the same device, but found at least two devices, ", a, " and ", b, "! (when running ",
@@ -161,6 +151,17 @@ void mark_written(const Call& call, Staging& staging) {
   for (const int i : call.record.written) {
     for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
       if (is_device_tensor(tensor) && tensor.has_storage()) staging.mark_written(tensor.storage().unsafeGetStorageImpl(), false);
+    });
+  }
+}
+
+// A copy-on-write storage that the call writes gets memory of its own first.
+void materialize_written(const Call& call) {
+  for (const int i : call.record.written) {
+    for_each_tensor(call.arguments[i], [](const at::Tensor& tensor) {
+      if (!is_device_tensor(tensor) || !tensor.has_storage() || !c10::impl::cow::is_cow_data_ptr(tensor.storage().data_ptr())) return;
+      const c10::DeviceGuard guard(tensor.device());  // core allocates the copy on the current device
+      tensor.storage().mutable_data();
     });
   }
 }
@@ -318,6 +319,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
   }
   op_stats::count(record.counter.waited);
   drain_stream(current_stream(call.device));
+  if (!waited->ran) throw_skipped(record.name.c_str());
   for (const c10::Warning& warning : waited->warnings) c10::warn(warning);
   if (waited->exception) std::rethrow_exception(waited->exception);
 
@@ -328,7 +330,9 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
     if (!call.arguments[i].isTensor()) continue;
     elements_before[i] = call.arguments[i].toTensor().defined() ? call.arguments[i].toTensor().numel() : 0;
     const at::Tensor& twin = waited->arguments[i].toTensor();
-    if (write_back(call.arguments[i].toTensor(), twin, call.device, staging, adopter)) resized.emplace_back(i, meta_of(twin));
+    if (write_back(call.arguments[i].toTensor(), twin, call.device, staging, adopter)) {
+      resized.emplace_back(i, twin.layout() == at::kStrided ? meta_of(twin) : ResultMeta());
+    }
   }
   c10::SmallVector<c10::IValue, 4> results;
   for (int i = 0; i < record.returns; ++i) {
@@ -378,7 +382,6 @@ void resize_written(const Call& call, const MemoEntry& entry) {
 }  // namespace
 
 void run(const c10::OperatorHandle& op, Stack* stack) {
-  mark_host_thread();
   const OpRecord& record = record_of(op);
   Call call{record, torch::jit::last(*stack, record.arguments)};
   TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !(record.view && is_dense_view(call)), "Could not run '", record.name,
@@ -386,6 +389,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   call.device = find_device(call);
   check_device(call.device);
   check_cpu_operands(call);
+  materialize_written(call);
 
   const PhiloxState random = reserve(call);
   const bool use_memo = record.memo && !launch_blocking() && !(record.masks_shape && has_mask(call));

@@ -93,6 +93,7 @@ openreg_status execute(void* args, openreg_error* error) {
   WaitedCall* waited = task.waited ? task.waited->get() : nullptr;
   static thread_local torch::jit::Stack stack;  // tasks do not nest
   openreg_status status = OPENREG_OK;
+  if (waited) waited->ran = true;
   WarningCollector collector(waited ? &waited->warnings : nullptr);
   c10::WarningUtils::WarningHandlerGuard warnings(&collector);
   try {

@@ -15,7 +15,7 @@ namespace openreg::kernels {
 
 using Function = void (*)(const openreg_geometry*, const void*);
 
-// Element types. The numbers are those of c10::ScalarType (aten/native_kernel.h asserts it).
+// Element types. The numbers are those of c10::ScalarType (aten/native_op.h asserts it).
 enum class DType : uint8_t { u8 = 0, i8, i16, i32, i64, f16, f32, f64, c64 = 9, c128, boolean, bf16 = 15 };
 constexpr int kDTypes = 16;
 

@@ -1,0 +1,82 @@
+"""What the engine must not disturb: the process's flags, copy-on-write memory, sparse members, and callers whose work was skipped."""
+
+import threading
+
+import torch
+
+import torch_openreg  # noqa: F401
+
+
+def test_a_copy_on_write_storage_is_not_written_through(device):
+    a = torch.zeros(4, device=device)
+    b = torch._lazy_clone(a)
+    b.cos_()
+    assert a.tolist() == [0, 0, 0, 0] and b.tolist() == [1, 1, 1, 1]
+
+
+def test_compressed_tensors_take_new_members_in_place(device):
+    a = torch.eye(3).to_sparse_csr().to(device)
+    a.add_(torch.ones(3, 3).to_sparse_csr().to(device))
+    assert a._nnz() == 9
+    torch.testing.assert_close(a.to_dense().cpu(), torch.eye(3) + 1)
+
+
+def test_the_new_precision_settings_do_not_disturb_other_operators(device):
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        assert torch.sin(torch.zeros(3, device=device)).tolist() == [0, 0, 0]
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+def test_flags_are_what_they_were_when_the_call_was_made(device):
+    x = torch.arange(3, device=device)
+    torch.sqrt(x), x.double()
+    torch.openreg.synchronize(device)
+    torch.set_default_dtype(torch.float64)
+    try:
+        wide = torch.sqrt(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert wide.dtype == torch.float64
+    torch.testing.assert_close(wide.cpu(), torch.arange(3).double().sqrt())
+    torch.openreg.synchronize(device)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_work_that_was_skipped_for_another_threads_error_raises_too(device):
+    """Two threads share a stream on which a task fails: neither may take garbage for its result."""
+    stream = torch.openreg.Stream(device)
+    x = torch.full((1,), 3.0, device=device)
+    table = torch.ones(2, 3, device=device)
+    for column in (0, 1):
+        table.gather(1, torch.tensor([[column]], device=device))
+    torch.openreg.synchronize(device)
+    for _ in range(5):
+        outcomes = []
+        start = threading.Barrier(2)
+
+        def read(fails):
+            with torch.openreg.stream(stream):
+                start.wait()
+                try:
+                    if fails:
+                        torch.openreg._sleep(2_000_000)
+                        table.gather(1, torch.tensor([[9]], device=device))
+                        stream.synchronize()
+                    else:
+                        outcomes.append(x.item())
+                except torch.AcceleratorError:
+                    pass
+
+        threads = [threading.Thread(target=read, args=(fails,)) for fails in (True, False)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        try:
+            stream.synchronize()
+        except torch.AcceleratorError:
+            pass
+        assert all(value == 3.0 for value in outcomes), outcomes
