@@ -147,7 +147,7 @@ def main():
     if arguments.check:
         sys.exit(0 if TARGET.read_text() == text else "memo_ops.inc is out of date; run tests/aten/generate_memo_ops.py")
     TARGET.write_text(text)
-    print(f"{TARGET}: {text.count(",")} operators")
+    print(f"{TARGET}: {text.count(',')} operators")
 
 
 if __name__ == "__main__":
