@@ -9,12 +9,17 @@ import sys
 
 import pytest
 
+import torch_openreg
+
+# Where the child finds the package under test: the working directory may hold sources that are not built.
+PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(torch_openreg.__file__)))
+
 
 def run(program, **environment):
     """Runs the program with the kernel view off; it must succeed."""
     environment = {**os.environ, "OPENREG_KERNEL_VIEW": "off", **environment}
     prelude = "import torch, torch_openreg\nfrom torch.testing import assert_close\ntorch.manual_seed(0)\n"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", prelude + program], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", prelude + program], env=environment, cwd=PACKAGE_ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -8,6 +8,9 @@ import pytest
 
 import torch_openreg
 
+# Where the child finds the package under test: the working directory may hold sources that are not built.
+PACKAGE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(torch_openreg.__file__)))
+
 SOURCE = """
 #include <string.h>
 #include "hal/openreg_hal.h"
@@ -47,6 +50,7 @@ def first_use(driver):
     result = subprocess.run(
         [sys.executable, "-c", "import torch, torch_openreg; torch.ones(1, device='openreg')"],
         env={**os.environ, "OPENREG_DRIVER": str(driver)},
+        cwd=PACKAGE_ROOT,
         capture_output=True,
         text=True,
     )
@@ -80,6 +84,7 @@ def test_a_layer_that_does_not_exist_is_refused_by_name():
     result = subprocess.run(
         [sys.executable, "-c", "import torch, torch_openreg; torch.ones(1, device='openreg')"],
         env={**os.environ, "OPENREG_LAYERS": "nonsense"},
+        cwd=PACKAGE_ROOT,
         capture_output=True,
         text=True,
     )
@@ -92,4 +97,4 @@ def test_the_smallest_driver_runs_operators_and_kernels(program):
     code = f"import torch, torch_openreg; assert {program}; assert torch_openreg._C.driver_info()['name'] == 'null'"
     simulators = ("OPENREG_DEVICES", "OPENREG_MEMORY", "OPENREG_SCHEDULE")  # options that the smallest driver refuses
     environment = {name: value for name, value in os.environ.items() if name not in simulators}
-    subprocess.run([sys.executable, "-c", code], env={**environment, "OPENREG_DRIVER": "null"}, check=True)
+    subprocess.run([sys.executable, "-c", code], env={**environment, "OPENREG_DRIVER": "null"}, cwd=PACKAGE_ROOT, check=True)
