@@ -9,7 +9,9 @@
 #include <c10/core/Scalar.h>
 #include <torch/library.h>
 
+#include <atomic>
 #include <cstring>
+#include <memory>
 
 #include "aten/cast.h"
 #include "aten/engine/engine.h"
@@ -60,6 +62,34 @@ void copy_inline(c10::Stream stream, void* dst, const void* src, size_t bytes) {
   launch_host_func(stream, "openreg::copy_from_host", run_inline_copy, buffer, sizeof(InlineCopy) + bytes);
 }
 
+// The host side of a waited copy. The task shares it, because Ctrl-C may end the wait while the copy is still queued.
+struct HostSide {
+  c10::intrusive_ptr<c10::StorageImpl> storage;  // kept alive; null for a scalar
+  alignas(16) char scalar[16];
+  std::atomic<bool> ran{false};  // false after the wait: the stream skipped the copy
+};
+
+std::shared_ptr<HostSide> hold(const at::Tensor& host) {
+  auto side = std::make_shared<HostSide>();
+  side->storage = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(host.storage().unsafeGetStorageImpl());
+  return side;
+}
+
+openreg_status mark_ran(void* args, openreg_error*) {
+  (**static_cast<std::shared_ptr<HostSide>**>(args))->ran = true;
+  return OPENREG_OK;
+}
+
+void release_host_side(void* args) { delete *static_cast<std::shared_ptr<HostSide>**>(args); }
+
+// Waits for a copy that was just enqueued with `side`; throws when the stream skipped it.
+void finish_host_copy(c10::Stream stream, const char* name, const std::shared_ptr<HostSide>& side) {
+  auto* held = new std::shared_ptr<HostSide>(side);  // leaked when the launch throws: the copy may be queued all the same
+  launch_host_func(stream, name, mark_ran, &held, sizeof(held), release_host_side);
+  drain_stream(stream);
+  if (!side->ran) throw_skipped(name);
+}
+
 void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
   const c10::Stream stream = current_stream(dst.device().index());
   const size_t bytes = dst.nbytes();
@@ -70,23 +100,8 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
   }
   launch_copy(stream, "openreg::copy_from_host", dst.mutable_data_ptr(), dst.device(), source, src.device(), bytes);
   if (non_blocking && pinned && record_pinned(src.storage().data_ptr(), stream)) return;
-  drain_stream(stream);
+  finish_host_copy(stream, "openreg::copy_from_host", hold(src));
   op_stats::count(copy_counter().waited);
-}
-
-// Waits for a copy into host memory that was just enqueued; throws when the stream skipped it.
-void finish_host_copy(c10::Stream stream, const char* name) {
-  bool ran = false;
-  bool* flag = &ran;  // drain_stream does not return, and throws nothing, before the stream is through
-  launch_host_func(
-      stream, name,
-      [](void* args, openreg_error*) -> openreg_status {
-        **static_cast<bool**>(args) = true;
-        return OPENREG_OK;
-      },
-      &flag, sizeof(flag), [](void*) {});  // with a cleanup the launch itself never waits, so that the wait below is the only one
-  drain_stream(stream);
-  if (!ran) throw_skipped(name);
 }
 
 void raw_to_host(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
@@ -94,7 +109,7 @@ void raw_to_host(const at::Tensor& dst, const at::Tensor& src, bool non_blocking
   void* destination = dst.mutable_data_ptr();
   launch_copy(stream, "openreg::copy_to_host", destination, dst.device(), src.const_data_ptr(), src.device(), dst.nbytes());
   if (non_blocking && is_pinned(destination) && record_pinned(dst.storage().data_ptr(), stream)) return;
-  finish_host_copy(stream, "openreg::copy_to_host");
+  finish_host_copy(stream, "openreg::copy_to_host", hold(dst));
   op_stats::count(copy_counter().waited);
 }
 
@@ -153,11 +168,12 @@ at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& dst) {
 
 c10::Scalar local_scalar_dense(const at::Tensor& self) {
   static auto& counter = op_stats::counter("aten::_local_scalar_dense");
-  alignas(16) char value[16];
-  TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(value));
+  const auto side = std::make_shared<HostSide>();
+  char* value = side->scalar;
+  TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(side->scalar));
   const c10::Stream stream = current_stream(self.device().index());
   launch_copy(stream, "aten::_local_scalar_dense", value, c10::Device(c10::DeviceType::CPU), self.const_data_ptr(), self.device(), self.itemsize());
-  finish_host_copy(stream, "aten::_local_scalar_dense");
+  finish_host_copy(stream, "aten::_local_scalar_dense", side);
   op_stats::count(counter.native);
   op_stats::count(counter.waited);
   at::Tensor host = at::empty({}, self.options().device(at::kCPU));

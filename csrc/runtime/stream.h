@@ -36,7 +36,7 @@ OPENREG_API bool query_stream(c10::Stream stream);
 OPENREG_API void synchronize_stream(c10::Stream stream);
 
 // As synchronize_stream, for waits inside an operator: when little is queued the calling thread runs it itself, which saves waking the
-// worker. Ctrl-C is raised after the stream's work is done, so that a task may use memory that the caller lends it.
+// worker, but is raised out of by Ctrl-C only when it is done. Memory that the caller lends a task must not die with an exception.
 OPENREG_API void drain_stream(c10::Stream stream);
 
 // Prints one line per stream of the device that has queued work, for stall reports.
