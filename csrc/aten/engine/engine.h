@@ -9,6 +9,7 @@
 //   learns the result metadata from the results. The first call of a signature is always a waited one, so that errors that follow from
 //   metadata are raised at the call.
 // - Metadata of structured operators comes from core's own C++ meta functions, so that a changed size does not wait.
+// - Where the host cannot map device memory, copies in stream order stage the storages through host buffers (staging.h).
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>

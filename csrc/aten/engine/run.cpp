@@ -231,6 +231,15 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
   for (auto& result : results) stack->push_back(std::move(result));
 }
 
+// A tensor without memory that has the metadata of a defined tensor.
+at::Tensor meta_twin(const at::Tensor& tensor) {
+  if (!tensor.defined()) return tensor;
+  at::Tensor twin = at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta));
+  if (tensor.is_conj()) twin._set_conj(true);
+  if (tensor.is_neg()) twin._set_neg(true);
+  return twin;
+}
+
 // The metadata of a structured operator's results by core's own C++ meta function; throws the errors that follow from metadata.
 std::shared_ptr<MemoEntry> infer(const Call& call) {
   c10::impl::ForceDispatchKeyGuard keys(c10::default_included_set,
@@ -238,24 +247,16 @@ std::shared_ptr<MemoEntry> infer(const Call& call) {
   Stack stack;
   for (const auto& argument : call.arguments) {
     if (argument.isTensor() && is_device_tensor(argument.toTensor())) {
-      const at::Tensor& tensor = argument.toTensor();
-      at::Tensor twin = at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta));
-      if (tensor.is_conj()) twin._set_conj(true);
-      if (tensor.is_neg()) twin._set_neg(true);
-      stack.emplace_back(std::move(twin));
+      stack.emplace_back(meta_twin(argument.toTensor()));
     } else if (argument.isTensorList()) {
       c10::List<at::Tensor> twins;
-      for (const at::Tensor& tensor : argument.toTensorVector()) {
-        twins.push_back(tensor.defined() ? at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta)) : tensor);
-      }
+      for (const at::Tensor& tensor : argument.toTensorVector()) twins.push_back(meta_twin(tensor));
       stack.emplace_back(std::move(twins));
     } else if (argument.isOptionalTensorList()) {
       c10::List<std::optional<at::Tensor>> twins;
       for (const auto& element : argument.toListRef()) {
         const bool given = element.isTensor() && element.toTensor().defined();
-        twins.push_back(given ? std::optional<at::Tensor>(at::empty_strided(element.toTensor().sizes(), element.toTensor().strides(),
-                                                                            element.toTensor().options().device(at::kMeta)))
-                              : std::nullopt);
+        twins.push_back(given ? std::optional<at::Tensor>(meta_twin(element.toTensor())) : std::nullopt);
       }
       stack.emplace_back(std::move(twins));
     } else {
