@@ -62,8 +62,11 @@ TORCH_SOURCES = """
     aten/registration aten/rnn aten/sparse
     aten/tensor aten/tensor_split
     aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/philox aten/kernels/random aten/kernels/unary
-    aten/engine/arguments aten/engine/core_meta aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result
+    aten/engine/arguments aten/engine/core_meta aten/engine/infer aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result
     aten/engine/run aten/engine/staging aten/engine/task
+    aten/engine/shapes/attention aten/engine/shapes/convolution aten/engine/shapes/fft aten/engine/shapes/indexing aten/engine/shapes/linalg
+    aten/engine/shapes/list aten/engine/shapes/normalization aten/engine/shapes/pointwise aten/engine/shapes/pooling
+    aten/engine/shapes/reduction aten/engine/shapes/shape
 """
 
 PYTHON_SOURCES = "python/module python/bind_device python/bind_event python/bind_generator python/bind_op_stats python/bind_stream"

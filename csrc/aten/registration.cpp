@@ -39,9 +39,10 @@ bool is_foreach_in_place(const c10::OperatorName& name) {
 }
 
 // Structured operators without an out argument: core would compute their metadata, allocate and call the out= overload.
-// Those that only change metadata in place are core's business on every device.
+// Those that only change metadata in place are core's business on every device, and so are those that core makes of other operators.
 bool is_structured_front(const c10::OperatorHandle& op) {
-  return !op.hasTag(at::Tag::inplace_view) && op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutogradNonFunctional);
+  return !op.hasTag(at::Tag::inplace_view) && op.hasKernelForDispatchKey(DispatchKey::CPU) &&
+         op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutogradNonFunctional);
 }
 
 // The CPU has a kernel of its own, and core would take a composite for any other device.

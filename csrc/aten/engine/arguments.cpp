@@ -9,7 +9,9 @@
 #include <c10/core/CPUAllocator.h>
 
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "aten/tensor.h"
 #include "runtime/driver.h"
@@ -54,6 +56,25 @@ at::Generator seeded_generator(uint64_t seed, uint64_t offset) {
 
 }  // namespace
 
+uint64_t value_class(const c10::Scalar& scalar, c10::ScalarType dtype) {
+  if (scalar.isComplex() || scalar.isBoolean()) return 1;
+  const double value = scalar.to<double>();
+  double low = -std::numeric_limits<double>::infinity(), high = -low;
+  switch (dtype) {
+    case c10::ScalarType::Byte: low = 0, high = 255; break;
+    case c10::ScalarType::Char: low = -128, high = 127; break;
+    case c10::ScalarType::Short: low = -32768, high = 32767; break;
+    case c10::ScalarType::Int: low = -2147483648.0, high = 2147483647; break;
+    case c10::ScalarType::Long: low = -0x1p63, high = 0x1p63; break;
+    case c10::ScalarType::Half: low = -65504, high = 65504; break;
+    case c10::ScalarType::Float:
+    case c10::ScalarType::BFloat16: low = -0x1p128, high = 0x1p128; break;
+    default: break;
+  }
+  // A step size that falls to zero keeps its sign, and its class.
+  return 1 | std::signbit(value) << 1 | (value < low) << 2 | (value > high) << 3 | !std::isfinite(value) << 4;
+}
+
 uint8_t Encoder::flags_of(const at::Tensor& tensor) const {
   return static_cast<uint8_t>((tensor.unsafeGetTensorImpl()->is_wrapped_number() ? kWrappedNumber : 0) |
                               (tensor.is_conj() ? kConjugate : 0) | (tensor.is_neg() ? kNegative : 0) |
@@ -62,6 +83,7 @@ uint8_t Encoder::flags_of(const at::Tensor& tensor) const {
 
 void Encoder::add_tensor(const at::Tensor& tensor) {
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  if (first_dtype_ == c10::ScalarType::Undefined) first_dtype_ = impl->dtype().toScalarType();
   const uint8_t flags = flags_of(tensor);
   const auto sizes = impl->sizes();
   const auto strides = impl->strides();
@@ -127,8 +149,12 @@ bool Encoder::add_any_tensor(const at::Tensor& tensor) {
   return true;
 }
 
+void Encoder::push_number(uint64_t word, const c10::Scalar& value, bool by_value) {
+  push(word);
+  if (key_) key_->push_back(by_value ? word : value_class(value, first_dtype_));
+}
+
 bool Encoder::add_list(const c10::IValue& value, bool by_value) {
-  const auto number = [&](uint64_t word) { by_value ? push_both(word) : push(word); };
   if (value.isTensorList()) {
     const auto list = value.toTensorList();
     push_both(head(Tag::tensors, 0, 0, 0, static_cast<uint32_t>(list.size())));
@@ -152,7 +178,7 @@ bool Encoder::add_list(const c10::IValue& value, bool by_value) {
   if (value.isDoubleList()) {
     const auto list = value.toDoubleList();
     push_both(head(Tag::reals, 0, 0, 0, static_cast<uint32_t>(list.size())));
-    for (size_t i = 0; i < list.size(); ++i) number(std::bit_cast<uint64_t>(list.get(i)));
+    for (size_t i = 0; i < list.size(); ++i) push_number(std::bit_cast<uint64_t>(list.get(i)), list.get(i), by_value);
     return true;
   }
   const auto list = value.toListRef();
@@ -166,22 +192,21 @@ bool Encoder::add_list(const c10::IValue& value, bool by_value) {
 }
 
 bool Encoder::add(const c10::IValue& value, bool by_value) {
-  const auto number = [&](uint64_t word) { by_value ? push_both(word) : push(word); };
   if (value.isTensor()) return add_any_tensor(value.toTensor());
   if (value.isNone()) {
     push_both(head(Tag::none));
   } else if (value.isInt()) {
     push_both(head(Tag::integer));
-    number(static_cast<uint64_t>(value.toInt()));
+    push_number(static_cast<uint64_t>(value.toInt()), value.toInt(), by_value);
   } else if (value.isDouble()) {
     push_both(head(Tag::real));
-    number(std::bit_cast<uint64_t>(value.toDouble()));
+    push_number(std::bit_cast<uint64_t>(value.toDouble()), value.toDouble(), by_value);
   } else if (value.isBool()) {
     push_both(head(Tag::boolean, value.toBool()));
   } else if (value.isComplexDouble()) {
     push_both(head(Tag::complex));
-    number(std::bit_cast<uint64_t>(value.toComplexDouble().real()));
-    number(std::bit_cast<uint64_t>(value.toComplexDouble().imag()));
+    push_number(std::bit_cast<uint64_t>(value.toComplexDouble().real()), value.toComplexDouble(), by_value);
+    push_number(std::bit_cast<uint64_t>(value.toComplexDouble().imag()), value.toComplexDouble(), by_value);
   } else if (value.isList()) {
     return add_list(value, by_value);
   } else if (value.isString()) {

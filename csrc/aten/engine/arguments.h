@@ -33,6 +33,10 @@ void for_each_tensor(const c10::IValue& value, Visit&& visit) {
   }
 }
 
+// What of a number's value may decide whether a kernel takes it, but not which number it is: its sign, not finite, outside the range of
+// `dtype`.
+uint64_t value_class(const c10::Scalar& value, c10::ScalarType dtype);
+
 // Encodes a call's arguments. With a key, also writes what the result metadata depend on: see memo.h.
 class Encoder {
  public:
@@ -66,6 +70,7 @@ class Encoder {
   bool add_sparse(const at::Tensor& tensor);
   bool add_list(const c10::IValue& value, bool by_value);
   void push(uint64_t word) { words_.push_back(word); }
+  void push_number(uint64_t word, const c10::Scalar& value, bool by_value);
   void push_both(uint64_t word) {
     words_.push_back(word);
     if (key_) key_->push_back(word);
@@ -80,6 +85,7 @@ class Encoder {
     int64_t first_offset_bytes;
   };
   c10::SmallVector<Storage, 8> storages_;
+  c10::ScalarType first_dtype_ = c10::ScalarType::Undefined;
   bool full_dispatch_ = false, keep_requires_grad_ = false, shares_storage_ = false;
 };
 

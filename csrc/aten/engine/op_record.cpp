@@ -1,6 +1,7 @@
 // Operator records.
 #include "aten/engine/op_record.h"
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 #include <string_view>
@@ -8,6 +9,7 @@
 #include <unordered_set>
 
 #include "aten/engine/core_meta.h"
+#include "aten/engine/infer.h"
 
 namespace openreg::engine {
 
@@ -83,8 +85,14 @@ bool returns_tensors(const c10::FunctionSchema& schema) {
   return true;
 }
 
-// Meta functions that choose strides by the device of their arguments answer wrongly for meta tensors: factorisations.
-bool lays_out_by_device(std::string_view name) { return name.find("linalg_") != std::string_view::npos; }
+// Whether the operator fills tensors that the caller gives, and returns nothing else.
+bool is_out_variant(const OpRecord& record) {
+  if (record.written.empty() || !record.op.hasKernelForDispatchKey(c10::DispatchKey::CPU)) return false;
+  for (const int i : record.written) {
+    if (!record.op.schema().arguments()[i].is_out()) return false;
+  }
+  return std::all_of(record.return_alias.begin(), record.return_alias.end(), [](int alias) { return alias >= 0; });
+}
 
 // Structured operators fill outs of the final size as they are. Others may resize them on the way or take them for scratch, but these
 // do not.
@@ -96,8 +104,10 @@ OpRecord* make_record(const c10::OperatorHandle& op) {
   auto* record = new OpRecord(op);
   const bool functional = record->written.empty() && !record->view && record->returns > 0;
   const bool structured = op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional) && returns_tensors(op.schema());
-  if (structured && !lays_out_by_device(record->name)) record->meta = core_meta_kernel(op);
-  record->memo = record->memo || record->meta;
+  const bool in_place = record->memo && !record->written.empty() && returns_tensors(op.schema());
+  if (structured || in_place || is_out_variant(*record)) record->meta = core_meta_kernel(op);
+  record->shape = shapes::find(record->name);
+  record->memo = record->memo || can_infer(*record);
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
 }
@@ -115,7 +125,9 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     : op(handle), name(c10::toString(handle.operator_name())), counter(op_stats::counter(name)) {
   const c10::FunctionSchema& schema = op.schema();
   const std::string& base = op.operator_name().name;
-  const bool scalars_shape = base == "aten::arange" || base == "aten::range";
+  // Numbers that shape the results, or that the kernel refuses when they are zero.
+  const bool scalars_shape = base == "aten::arange" || base == "aten::range" || base == "aten::huber_loss" || base == "aten::huber_loss_backward" ||
+                             base == "aten::renorm";
   arguments = static_cast<int>(schema.arguments().size());
   returns = static_cast<int>(schema.returns().size());
   for (int i = 0; i < arguments; ++i) {

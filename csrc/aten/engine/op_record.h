@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "aten/engine/shapes/shape.h"
 #include "aten/op_stats.h"
 
 namespace openreg::engine {
@@ -24,13 +25,14 @@ struct OpRecord {
   bool view = false;               // a return aliases an argument that is not written
   bool supported = false;          // the CPU has a kernel, in a namespace whose kernels are C++ and may run on a worker
   bool takes_cpu_tensors = false;  // as on any accelerator, some operands may be CPU tensors with dimensions (index tensors, lengths)
-  bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc)
+  bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc, or they can be inferred)
   std::vector<char> by_value;      // per argument: its value shapes the results (Scalars and floats mostly do not)
   bool masks_shape = false;        // an index that is a mask makes the results' sizes depend on data
   bool reads_requires_grad = false;
   int generator = -1;              // the argument that is a Generator, or -1
   const OpRecord* out = nullptr;   // the out= overload with a CPU kernel of its own, whose arguments are these plus one out per return
-  std::optional<c10::KernelFunction> meta;  // core's C++ meta kernel, when the operator is structured and functional or in place
+  std::optional<c10::KernelFunction> meta;  // core's C++ meta kernel, where its answer is the CPU's
+  shapes::Function shape = nullptr;         // this project's own, which comes before `meta`
 };
 
 // The record of an operator; made at first use, lives for ever. Any thread; hot.

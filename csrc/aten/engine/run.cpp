@@ -1,11 +1,12 @@
 // The engine's decision: known metadata and asynchronous, or waited. See Note [How a call runs].
+#include <ATen/Context.h>
 #include <ATen/native/Resize.h>
-#include <ATen/ops/empty_strided.h>
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/COW.h>
 
 #include "aten/engine/engine.h"
+#include "aten/engine/infer.h"
 #include "aten/engine/memo.h"
 #include "aten/engine/result.h"
 #include "aten/engine/task.h"
@@ -106,37 +107,44 @@ bool encode(const Call& call, Encoder& encoder, const PhiloxState& random) {
   return true;
 }
 
-void start_key(Key& key, const OpRecord& record) {
-  key.push_back(reinterpret_cast<uint64_t>(&record));
-  key.push_back(static_cast<uint64_t>(c10::typeMetaToScalarType(c10::get_default_dtype())));
+// The process's state on which results or errors of CPU kernels depend.
+uint64_t state_word() {
+  const auto& context = at::globalContext();
+  return static_cast<uint64_t>(c10::typeMetaToScalarType(c10::get_default_dtype())) | static_cast<uint64_t>(context.deterministicAlgorithms()) << 8 |
+         static_cast<uint64_t>(context.deterministicAlgorithmsWarnOnly()) << 9;
 }
 
+void start_key(Key& key, const OpRecord& record) {
+  key.push_back(reinterpret_cast<uint64_t>(&record));
+  key.push_back(state_word());
+}
+
+// A hash of everything in the call but sizes, strides and the values of numbers: of those the classes.
 uint64_t signature_of(const Call& call) {
   uint64_t hash = reinterpret_cast<uint64_t>(&call.record);
+  auto dtype = c10::ScalarType::Undefined;
   const auto mix = [&](uint64_t word) { hash = (hash ^ word) * 0x9E3779B97F4A7C15ull ^ hash >> 31; };
-  mix(static_cast<uint64_t>(c10::typeMetaToScalarType(c10::get_default_dtype())));
+  const auto mix_tensor = [&](const at::Tensor& tensor) {
+    if (!tensor.defined()) return mix(1);
+    if (dtype == c10::ScalarType::Undefined) dtype = tensor.scalar_type();
+    mix(static_cast<uint64_t>(tensor.scalar_type()) << 16 | tensor.is_conj() << 8 | tensor.is_neg() << 9 | tensor.is_cpu() << 10 |
+        (tensor.dim() == 0) << 11 | 2);
+  };
+  mix(state_word());
   for (const auto& argument : call.arguments) {
-    if (argument.isTensor() && argument.toTensor().defined()) {
-      const at::Tensor& tensor = argument.toTensor();
-      mix(static_cast<uint64_t>(tensor.scalar_type()) << 16 | tensor.is_conj() << 8 | tensor.is_neg() << 9 | tensor.is_cpu() << 10 |
-          (tensor.dim() == 0) << 11 | 1);
-    } else if (argument.isBool()) {
-      mix(argument.toBool() ? 2 : 3);
+    if (argument.isTensor()) {
+      mix_tensor(argument.toTensor());
+    } else if (argument.isTensorList() || argument.isOptionalTensorList()) {
+      mix(3);
+      for_each_tensor(argument, mix_tensor);
+    } else if (argument.isScalar()) {
+      mix(argument.isBool() ? 4 + argument.toBool() : argument.isInt() ? 6 : argument.isDouble() ? 7 : 8);
+      mix(value_class(argument.toScalar(), dtype));
     } else {
-      mix(argument.isNone() ? 4 : argument.isInt() ? 5 : argument.isDouble() ? 6 : 7);
+      mix(argument.isNone() ? 9 : 10);
     }
   }
   return hash;
-}
-
-ResultMeta meta_of(const at::Tensor& tensor) {
-  ResultMeta meta;
-  if (!tensor.defined()) return meta;
-  meta.sizes.assign(tensor.sizes().begin(), tensor.sizes().end());
-  meta.strides.assign(tensor.strides().begin(), tensor.strides().end());
-  meta.dtype = tensor.scalar_type();
-  meta.bytes = at::detail::computeStorageNbytes(tensor.sizes(), tensor.strides(), tensor.dtype().itemsize());
-  return meta;
 }
 
 void finish_header(Words& words, const TaskHeader& header) { std::memcpy(words.data(), &header, sizeof(header)); }
@@ -231,46 +239,6 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
   for (auto& result : results) stack->push_back(std::move(result));
 }
 
-// A tensor without memory that has the metadata of a defined tensor.
-at::Tensor meta_twin(const at::Tensor& tensor) {
-  if (!tensor.defined()) return tensor;
-  at::Tensor twin = at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(at::kMeta));
-  if (tensor.is_conj()) twin._set_conj(true);
-  if (tensor.is_neg()) twin._set_neg(true);
-  return twin;
-}
-
-// The metadata of a structured operator's results by core's own C++ meta function; throws the errors that follow from metadata.
-std::shared_ptr<MemoEntry> infer(const Call& call) {
-  c10::impl::ForceDispatchKeyGuard keys(c10::default_included_set,
-                                        c10::default_excluded_set | c10::autograd_dispatch_keyset_with_ADInplaceOrView);
-  Stack stack;
-  for (const auto& argument : call.arguments) {
-    if (argument.isTensor() && is_device_tensor(argument.toTensor())) {
-      stack.emplace_back(meta_twin(argument.toTensor()));
-    } else if (argument.isTensorList()) {
-      c10::List<at::Tensor> twins;
-      for (const at::Tensor& tensor : argument.toTensorVector()) twins.push_back(meta_twin(tensor));
-      stack.emplace_back(std::move(twins));
-    } else if (argument.isOptionalTensorList()) {
-      c10::List<std::optional<at::Tensor>> twins;
-      for (const auto& element : argument.toListRef()) {
-        const bool given = element.isTensor() && element.toTensor().defined();
-        twins.push_back(given ? std::optional<at::Tensor>(meta_twin(element.toTensor())) : std::nullopt);
-      }
-      stack.emplace_back(std::move(twins));
-    } else {
-      stack.push_back(argument);
-    }
-  }
-  call.record.meta->callBoxed(call.record.op, c10::DispatchKeySet(c10::DispatchKey::Meta), &stack);
-  auto entry = std::make_shared<MemoEntry>();
-  for (int i = 0; i < call.record.returns; ++i) {
-    entry->results.push_back(call.record.return_alias[i] >= 0 ? ResultMeta() : meta_of(stack[i].toTensor()));
-  }
-  return entry;
-}
-
 // Learns the entry from a waited call; null when some result has no metadata to remember.
 std::shared_ptr<MemoEntry> learn(const Call& call, const WaitedCall& waited, const ResultAdopter& adopter,
                                  std::vector<std::pair<int, ResultMeta>> resized, const std::vector<int64_t>& before) {
@@ -303,6 +271,7 @@ void throw_cannot_travel(const Call& call) {
 // Runs the call on its stream and waits for it.
 void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging* staging, const Key* key, Stack* stack) {
   const OpRecord& record = call.record;
+  const auto inferred = key != nullptr && checking_metadata() ? infer(record, call.arguments) : nullptr;
   auto waited = std::make_shared<WaitedCall>();
   TaskHeader header = {};
   header.record = &record;
@@ -346,8 +315,13 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
   }
   if (adopter.copied()) op_stats::count(record.counter.copied);
   if (key != nullptr) {
-    if (auto entry = learn(call, *waited, adopter, std::move(resized), elements_before)) store_memo(*key, std::move(entry));
-    if (record.meta) note_signature(signature_of(call));
+    auto entry = learn(call, *waited, adopter, std::move(resized), elements_before);
+    if (entry && inferred) check_metadata(record, *inferred, *entry);
+    // A kernel that warns is waited for every time, so that it warns every time.
+    if (entry && waited->warnings.empty()) {
+      store_memo(*key, std::move(entry));
+      if (can_infer(record)) note_signature(signature_of(call));
+    }
   }
   torch::jit::drop(*stack, record.arguments);
   for (auto& result : results) stack->push_back(std::move(result));
@@ -409,11 +383,13 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
       continue;
     }
     if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, staged, nullptr, stack);
-    std::shared_ptr<const MemoEntry> entry = find_memo(key);
-    if (entry == nullptr && record.meta && !(encoder.shares_storage() && !record.written.empty()) && signature_seen(signature_of(call))) {
-      auto inferred = infer(call);
-      store_memo(key, inferred);
-      entry = std::move(inferred);
+    std::shared_ptr<const MemoEntry> entry = checking_metadata() ? nullptr : find_memo(key);
+    if (entry == nullptr && can_infer(record) && !checking_metadata() && !(encoder.shares_storage() && !record.written.empty()) &&
+        signature_seen(signature_of(call))) {
+      if (auto inferred = infer(record, call.arguments)) {
+        store_memo(key, inferred);
+        entry = std::move(inferred);
+      }
     }
     if (entry == nullptr) return run_waited(call, words, encoder, staged, &key, stack);
     if (!entry->resized.empty()) {

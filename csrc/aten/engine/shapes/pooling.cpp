@@ -1,0 +1,210 @@
+// Pooling, padding, sampling and sliding windows over images and volumes.
+#include <ATen/native/Pool.h>
+
+#include "aten/engine/shapes/shape.h"
+
+namespace openreg::engine::shapes {
+
+namespace {
+
+using c10::ScalarType;
+
+// The last `spatial` sizes replaced.
+Sizes with_spatial(const at::Tensor& input, at::IntArrayRef spatial) {
+  Sizes sizes = input.sizes().vec();
+  std::copy(spatial.begin(), spatial.end(), sizes.end() - static_cast<int64_t>(spatial.size()));
+  return sizes;
+}
+
+bool batched_or_not(const at::Tensor& input, int64_t spatial) {
+  return (input.dim() == spatial + 1 || input.dim() == spatial + 2) && input.numel() != 0;
+}
+
+template <int64_t spatial>
+bool adaptive_pool(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const Sizes size = in.integers(1);
+  if (!batched_or_not(input, spatial) || size.size() != spatial || !input.is_contiguous()) return false;
+  for (const int64_t n : size) {
+    if (n < 1) return false;
+  }
+  return give(entry, {contiguous(with_spatial(input, size), input.scalar_type(), input.dim() == 4 ? input.suggest_memory_format() : c10::MemoryFormat::Contiguous)});
+}
+
+// (gradient, input): the gradient of a contiguous input
+template <int64_t spatial>
+bool adaptive_pool_backward(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(1);
+  if (!batched_or_not(input, spatial) || in.tensor(0).dim() != input.dim() || in.tensor(0).numel() == 0 || !input.is_contiguous()) return false;
+  return input.suggest_memory_format() == c10::MemoryFormat::Contiguous && give(entry, {contiguous(input.sizes(), input.scalar_type())});
+}
+
+bool positive(const Sizes& values) {
+  for (const int64_t value : values) {
+    if (value < 1) return false;
+  }
+  return !values.empty();
+}
+
+// (input, kernel, stride, padding, dilation, ceil mode)
+bool max_pool3d(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const auto three = [](Sizes values) { return values.size() == 1 ? Sizes(3, values[0]) : values; };
+  const Sizes kernel = three(in.integers(1)), padding = three(in.integers(3)), dilation = three(in.integers(4));
+  const Sizes stride = in.integers(2).empty() ? kernel : three(in.integers(2));
+  if (!batched_or_not(input, 3) || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  if (!positive(kernel) || !positive(stride) || !positive(dilation) || kernel.size() != 3 || stride.size() != 3 || padding.size() != 3 || dilation.size() != 3) return false;
+  Sizes spatial(3);
+  for (size_t i = 0; i < 3; ++i) {
+    if (padding[i] < 0 || padding[i] > kernel[i] / 2) return false;
+    spatial[i] = at::native::pooling_output_shape<int64_t>(input.size(static_cast<int64_t>(i) - 3), kernel[i], padding[i], stride[i], dilation[i], in.flag(5));
+  }
+  if (!positive(spatial)) return false;
+  const Sizes sizes = with_spatial(input, spatial);
+  return give(entry, {contiguous(sizes, input.scalar_type()), contiguous(sizes, ScalarType::Long)});
+}
+
+// (gradient, input, ..., indices): the gradient of a contiguous input
+bool max_pool3d_backward(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(1);
+  if (!batched_or_not(input, 3) || in.tensor(7).sizes() != in.tensor(0).sizes() || in.tensor(0).dim() != input.dim() || !input.is_contiguous()) return false;
+  return input.suggest_memory_format() == c10::MemoryFormat::Contiguous && give(entry, {contiguous(input.sizes(), input.scalar_type())});
+}
+
+// (input, indices, output size, ...)
+template <int64_t spatial>
+bool max_unpool(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const Sizes size = in.integers(2);
+  if (!batched_or_not(input, spatial) || in.tensor(1).sizes() != input.sizes() || size.size() != spatial || !positive(size)) return false;
+  if (!input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  return spatial == 2 && give(entry, {contiguous(with_spatial(input, size), input.scalar_type())});
+}
+
+bool grid_fits(const at::Tensor& input, const at::Tensor& grid) {
+  if (input.dim() < 4 || input.dim() != grid.dim() || input.size(0) != grid.size(0) || grid.size(-1) != input.dim() - 2) return false;
+  return input.numel() != 0 && grid.numel() != 0 && input.scalar_type() == grid.scalar_type();
+}
+
+bool grid_sample(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const at::Tensor& grid = in.tensor(1);
+  if (!grid_fits(input, grid)) return false;
+  const Sizes sizes = with_spatial(input, grid.sizes().slice(1, input.dim() - 2));
+  if (input.dim() == 4 && !input.is_contiguous()) return false;
+  return give(entry, {contiguous(sizes, input.scalar_type())});
+}
+
+bool grid_sample_backward(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(1);
+  const at::Tensor& grid = in.tensor(2);
+  if (!grid_fits(input, grid) || !input.is_contiguous() || !grid.is_contiguous()) return false;
+  if (in.tensor(0).sizes() != at::IntArrayRef(with_spatial(input, grid.sizes().slice(1, input.dim() - 2)))) return false;
+  return give(entry, {contiguous_if(in.mask(6, 0), input.sizes(), input.scalar_type()), contiguous(grid.sizes(), grid.scalar_type())});
+}
+
+// (input, padding): one pair of numbers per padded dimension, from the last
+bool reflection_pad2d(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const Sizes pad = in.integers(1);
+  if (!batched_or_not(input, 2) || pad.size() != 4 || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  for (const int64_t n : pad) {
+    if (n < 0) return false;
+  }
+  const int64_t height = input.size(-2), width = input.size(-1);
+  if (pad[0] >= width || pad[1] >= width || pad[2] >= height || pad[3] >= height) return false;
+  return give(entry, {contiguous(with_spatial(input, {height + pad[2] + pad[3], width + pad[0] + pad[1]}), input.scalar_type())});
+}
+
+// (gradient, input, padding)
+template <size_t spatial>
+bool pad_backward(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(1);
+  const Sizes pad = in.integers(2);
+  if (!batched_or_not(input, spatial) || pad.size() != 2 * spatial || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  Sizes sizes = input.sizes().vec();
+  for (size_t i = 0; i < spatial; ++i) sizes[sizes.size() - 1 - i] += pad[2 * i] + pad[2 * i + 1];
+  return in.tensor(0).sizes() == at::IntArrayRef(sizes) && give(entry, {contiguous(input.sizes(), input.scalar_type())});
+}
+
+// (input, kernel, dilation, padding, stride): windows as columns
+bool im2col(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const Sizes kernel = in.integers(1), dilation = in.integers(2), padding = in.integers(3), stride = in.integers(4);
+  if (!batched_or_not(input, 2) || !positive(kernel) || !positive(dilation) || !positive(stride)) return false;
+  int64_t windows = 1;
+  for (size_t i = 0; i < 2; ++i) {
+    if (padding[i] < 0) return false;
+    const int64_t room = input.size(static_cast<int64_t>(i) - 2) + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1);
+    if (room < 0) return false;
+    windows *= room / stride[i] + 1;
+  }
+  Sizes sizes = {input.size(-3) * kernel[0] * kernel[1], windows};
+  if (input.dim() == 4) sizes.insert(sizes.begin(), input.size(0));
+  return give(entry, {contiguous(sizes, input.scalar_type())});
+}
+
+// (columns, output size, kernel, dilation, padding, stride)
+bool col2im(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& columns = in.tensor(0);
+  const Sizes size = in.integers(1), kernel = in.integers(2), dilation = in.integers(3), padding = in.integers(4), stride = in.integers(5);
+  if ((columns.dim() != 2 && columns.dim() != 3) || columns.numel() == 0 || !positive(kernel) || !positive(dilation) || !positive(stride) || !positive(size)) return false;
+  int64_t windows = 1;
+  for (size_t i = 0; i < 2; ++i) {
+    const int64_t room = size[i] + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1);
+    if (room < 0 || padding[i] < 0) return false;
+    windows *= room / stride[i] + 1;
+  }
+  if (columns.size(-1) != windows || columns.size(-2) % (kernel[0] * kernel[1]) != 0) return false;
+  Sizes sizes = {columns.size(-2) / (kernel[0] * kernel[1]), size[0], size[1]};
+  if (columns.dim() == 3) sizes.insert(sizes.begin(), columns.size(0));
+  return give(entry, {contiguous(sizes, columns.scalar_type())});
+}
+
+// (input, target, weight, reduction, ignored class) over images: loss and total weight
+bool nll_loss2d(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const at::Tensor& target = in.tensor(1);
+  const auto dtype = input.scalar_type();
+  if (input.dim() != 4 || target.dim() != 3 || input.numel() == 0 || input.size(0) != target.size(0) || input.size(2) != target.size(1) || input.size(3) != target.size(2)) return false;
+  if (in.given(2) && in.tensor(2).numel() != input.size(1)) return false;
+  return give(entry, {in.integer(3) == 0 ? contiguous(target.sizes(), dtype) : contiguous({}, dtype), contiguous({}, dtype)});
+}
+
+bool nll_loss2d_backward(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(1);
+  const at::Tensor& target = in.tensor(2);
+  if (input.dim() != 4 || target.dim() != 3 || !input.is_contiguous() || input.size(0) != target.size(0) || input.size(2) != target.size(1) || input.size(3) != target.size(2)) return false;
+  if (in.given(3) && in.tensor(3).numel() != input.size(1)) return false;
+  if (in.tensor(0).sizes() != (in.integer(4) == 0 ? target.sizes() : at::IntArrayRef())) return false;
+  return give(entry, {contiguous(input.sizes(), input.scalar_type())});
+}
+
+}  // namespace
+
+at::ArrayRef<Rule> pooling_rules() {
+  static constexpr Rule rules[] = {
+      {"_adaptive_avg_pool2d", adaptive_pool<2>},
+      {"_adaptive_avg_pool3d", adaptive_pool<3>},
+      {"_adaptive_avg_pool2d_backward", adaptive_pool_backward<2>},
+      {"_adaptive_avg_pool3d_backward", adaptive_pool_backward<3>},
+      {"max_pool3d_with_indices", max_pool3d},
+      {"max_pool3d_with_indices_backward", max_pool3d_backward},
+      {"max_unpool2d", max_unpool<2>},
+      {"grid_sampler_2d", grid_sample},
+      {"grid_sampler_3d", grid_sample},
+      {"grid_sampler_2d_backward", grid_sample_backward},
+      {"grid_sampler_3d_backward", grid_sample_backward},
+      {"reflection_pad2d", reflection_pad2d},
+      {"reflection_pad2d_backward", pad_backward<2>},
+      {"replication_pad2d_backward", pad_backward<2>},
+      {"replication_pad3d_backward", pad_backward<3>},
+      {"im2col", im2col},
+      {"col2im", col2im},
+      {"nll_loss2d_forward", nll_loss2d},
+      {"nll_loss2d_backward", nll_loss2d_backward},
+  };
+  return rules;
+}
+
+}  // namespace openreg::engine::shapes
