@@ -124,19 +124,23 @@ uint64_t signature_of(const Call& call) {
   uint64_t hash = reinterpret_cast<uint64_t>(&call.record);
   auto dtype = c10::ScalarType::Undefined;
   const auto mix = [&](uint64_t word) { hash = (hash ^ word) * 0x9E3779B97F4A7C15ull ^ hash >> 31; };
-  const auto mix_tensor = [&](const at::Tensor& tensor) {
-    if (!tensor.defined()) return mix(1);
+  const auto kind_of = [&](const at::Tensor& tensor) -> uint64_t {
+    if (!tensor.defined()) return 1;
     if (dtype == c10::ScalarType::Undefined) dtype = tensor.scalar_type();
-    mix(static_cast<uint64_t>(tensor.scalar_type()) << 16 | tensor.is_conj() << 8 | tensor.is_neg() << 9 | tensor.is_cpu() << 10 |
-        (tensor.dim() == 0) << 11 | 2);
+    return static_cast<uint64_t>(tensor.scalar_type()) << 16 | tensor.is_conj() << 8 | tensor.is_neg() << 9 | tensor.is_cpu() << 10 |
+           (tensor.dim() == 0) << 11 | 2;
   };
   mix(state_word());
   for (const auto& argument : call.arguments) {
     if (argument.isTensor()) {
-      mix_tensor(argument.toTensor());
+      mix(kind_of(argument.toTensor()));
     } else if (argument.isTensorList() || argument.isOptionalTensorList()) {
-      mix(3);
-      for_each_tensor(argument, mix_tensor);
+      mix(3);  // and the kinds in it, where they change: a longer list of the same kind is the same signature
+      uint64_t last = 0;
+      for_each_tensor(argument, [&](const at::Tensor& tensor) {
+        const uint64_t kind = kind_of(tensor);
+        if (kind != last) mix(last = kind);
+      });
     } else if (argument.isScalar()) {
       mix(argument.isBool() ? 4 + argument.toBool() : argument.isInt() ? 6 : argument.isDouble() ? 7 : 8);
       mix(value_class(argument.toScalar(), dtype));

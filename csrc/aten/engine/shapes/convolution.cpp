@@ -67,7 +67,7 @@ bool convolution_backward(const Arguments& in, MemoEntry& entry) {
   const Convolution form(in, 4);
   const auto format = format_of(input, weight);
   if (!format || in.tensor(0).sizes() != at::IntArrayRef(form.output(input, weight))) return false;
-  if (!in.tensor(0).is_contiguous(*format)) return false;
+  if (!plain_gradient(in.tensor(0), *format)) return false;
   const auto dtype = input.scalar_type();
   return give(entry, {in.mask(10, 0) ? contiguous(input.sizes(), dtype, *format) : undefined(),
                       in.mask(10, 1) ? contiguous(weight.sizes(), dtype, *format) : undefined(),

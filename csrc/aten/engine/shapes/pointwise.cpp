@@ -50,6 +50,13 @@ bool last_is_out(const Arguments& in, MemoEntry& entry) {
   return give_out(in, in.size() - 1, iterate({&in.tensor(0)}, in.tensor(0).scalar_type()), entry);
 }
 
+// The magnitude of a complex tensor keeps odd strides of dimensions with one element.
+bool absolute(const Arguments& in, MemoEntry& entry) {
+  const ScalarType dtype = in.tensor(0).scalar_type();
+  if (c10::isComplexType(dtype) && in.tensor(0).strides() != at::IntArrayRef(contiguous(in.tensor(0).sizes(), dtype).strides)) return false;
+  return give(entry, {iterate({&in.tensor(0)}, c10::isComplexType(dtype) ? c10::toRealValueType(dtype) : dtype)});
+}
+
 bool angle(const Arguments& in, MemoEntry& entry) {
   const ScalarType dtype = in.tensor(0).scalar_type();
   return give(entry, {iterate({&in.tensor(0)}, c10::isComplexType(dtype) ? c10::toRealValueType(dtype) : floating(dtype))});
@@ -67,7 +74,7 @@ bool log_sigmoid(const Arguments& in, MemoEntry& entry) {
   return in.tensor(0).is_contiguous() && give(entry, {result, result});
 }
 bool log_sigmoid_backward(const Arguments& in, MemoEntry& entry) {
-  if (in.tensor(1).numel() == 0 || !all_same_size(in, 0, 2) || !in.tensor(0).is_contiguous() || !in.tensor(1).is_contiguous()) return false;
+  if (in.tensor(1).numel() == 0 || !all_same_size(in, 0, 2) || !plain_gradient(in.tensor(0)) || !in.tensor(1).is_contiguous()) return false;
   return give(entry, {contiguous(in.tensor(0).sizes(), in.tensor(0).scalar_type())});
 }
 
@@ -83,6 +90,8 @@ bool loss(const Arguments& in, MemoEntry& entry) {
   if (in.integer(place) != at::Reduction::None) return give(entry, {contiguous({}, in.tensor(0).scalar_type())});
   return give(entry, {iterate({&in.tensor(0), &in.tensor(1)}, in.tensor(0).scalar_type())});
 }
+
+bool huber_loss(const Arguments& in, MemoEntry& entry) { return in[3].toDouble() > 0 && loss<2>(in, entry); }
 
 bool weight_fits(const Arguments& in, size_t weight, const at::Tensor& input) {
   return !in.given(weight) || at::is_expandable_to(in.tensor(weight).sizes(), input.sizes());
@@ -105,7 +114,7 @@ bool loss_backward_out(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& out = in.tensor(in.size() - 1);
   if (!all_same_size(in, 1, 2) || !at::is_expandable_to(in.tensor(0).sizes(), in.tensor(1).sizes())) return false;
   entry.results.emplace_back();
-  return out.sizes() == in.tensor(1).sizes();
+  return out.sizes() == in.tensor(1).sizes() && in[4].toDouble() > 0;
 }
 
 bool glu_backward(const Arguments& in, MemoEntry& entry) { return in.tensor(0).dim() == in.tensor(1).dim() && give(entry, {contiguous(in.tensor(1).sizes(), in.tensor(1).scalar_type())}); }
@@ -142,6 +151,7 @@ at::ArrayRef<Rule> pointwise_rules() {
       {"hardtanh", unary},
       {"logit", unary_floating},
       {"isnan", unary_predicate},
+      {"abs", absolute},
       {"angle", angle},
       {"hardswish_backward", backward},
       {"hardtanh_backward", backward},
@@ -149,7 +159,7 @@ at::ArrayRef<Rule> pointwise_rules() {
       {"log_sigmoid_forward", log_sigmoid},
       {"log_sigmoid_backward", log_sigmoid_backward},
       {"glu_backward", glu_backward},
-      {"huber_loss", loss<2>},
+      {"huber_loss", huber_loss},
       {"mse_loss_backward", mse_loss_backward},
       {"huber_loss_backward.out", loss_backward_out},
       {"smooth_l1_loss_backward.grad_input", loss_backward_out},

@@ -7,6 +7,7 @@
 #include <c10/core/MemoryFormat.h>
 #include <c10/util/strides.h>
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 
@@ -56,6 +57,10 @@ ResultMeta like(const at::Tensor& tensor) {
 }
 
 ResultMeta contiguous_if(bool given, at::IntArrayRef sizes, c10::ScalarType dtype) { return given ? contiguous(sizes, dtype) : undefined(); }
+
+bool plain_gradient(const at::Tensor& grad, c10::MemoryFormat format) {
+  return grad.is_contiguous(format) || std::all_of(grad.strides().begin(), grad.strides().end(), [](int64_t stride) { return stride == 0; });
+}
 
 bool give(MemoEntry& entry, std::initializer_list<ResultMeta> results) {
   entry.results.assign(results);

@@ -72,6 +72,9 @@ inline ResultMeta undefined() { return {}; }
 // contiguous() when `given`, else an undefined tensor.
 ResultMeta contiguous_if(bool given, at::IntArrayRef sizes, c10::ScalarType dtype);
 
+// Whether a gradient lies in memory like a dense result, or is one number expanded, as the gradient of a sum is.
+bool plain_gradient(const at::Tensor& grad, c10::MemoryFormat format = c10::MemoryFormat::Contiguous);
+
 // Sets the results, and returns true.
 bool give(MemoEntry& entry, std::initializer_list<ResultMeta> results);
 
