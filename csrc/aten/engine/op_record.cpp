@@ -92,12 +92,23 @@ bool has_faithful_out(std::string_view name) {
   return name == "aten::native_batch_norm" || name == "aten::nll_loss2d_forward" || name == "aten::max_pool2d_with_indices_backward";
 }
 
+// Decompositions that raise when they do not converge or meet a value that they cannot take: like those of a GPU's libraries, a call
+// waits for that, so that the error is the CPU's.
+bool raises_by_value(std::string_view name) {
+  for (std::string_view known : {"aten::_linalg_svd", "aten::_linalg_eigh", "aten::linalg_eig", "aten::linalg_lstsq", "aten::_linalg_eigvals",
+                                 "aten::cholesky"}) {
+    if (name.substr(0, known.size()) == known) return true;
+  }
+  return false;
+}
+
 OpRecord* make_record(const c10::OperatorHandle& op) {
   auto* record = new OpRecord(op);
   const bool functional = record->written.empty() && !record->view && record->returns > 0;
   const bool structured = op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional) && returns_tensors(op.schema());
   if (structured && !lays_out_by_device(record->name)) record->meta = core_meta_kernel(op);
   record->memo = record->memo || record->meta;
+  if (raises_by_value(record->name)) record->memo = false;
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
 }
@@ -115,7 +126,8 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     : op(handle), name(c10::toString(handle.operator_name())), counter(op_stats::counter(name)) {
   const c10::FunctionSchema& schema = op.schema();
   const std::string& base = op.operator_name().name;
-  const bool scalars_shape = base == "aten::arange" || base == "aten::range";
+  // The last one's order decides whether an empty dimension is an error.
+  const bool scalars_shape = base == "aten::arange" || base == "aten::range" || base == "aten::linalg_vector_norm";
   arguments = static_cast<int>(schema.arguments().size());
   returns = static_cast<int>(schema.returns().size());
   for (int i = 0; i < arguments; ++i) {
