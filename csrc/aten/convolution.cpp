@@ -34,5 +34,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("convolution_overrideable", convolution);
   m.impl("convolution_backward_overrideable", convolution_backward);
 }
+// The CPU has no convolution with sparse operands: its error is the one to raise.
+TORCH_LIBRARY_IMPL(aten, SparsePrivateUse1, m) { m.impl("convolution_overrideable", convolution); }
+TORCH_LIBRARY_IMPL(aten, SparseCsrPrivateUse1, m) { m.impl("convolution_overrideable", convolution); }
 
 }  // namespace openreg

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "aten/engine/arguments.h"
 #include "aten/engine/engine.h"
 
 namespace openreg {
@@ -65,6 +66,19 @@ bool wanted(const c10::OperatorHandle& op, DispatchKey key, DispatchKey cpu_key)
 
 torch::CppFunction engine_kernel() { return torch::CppFunction::makeFromBoxedFunction<&engine::boxed>(); }
 
+// The fallback of the sparse keys. A call without a sparse tensor (a factory with a sparse layout) has nothing that the CPU's kernel
+// could see the layout from.
+void sparse_boxed(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  bool sparse = false;
+  for (const auto& argument : torch::jit::last(*stack, op.schema().arguments().size())) {
+    engine::for_each_tensor(argument, [&](const at::Tensor& tensor) { sparse = sparse || (tensor.defined() && tensor.layout() != at::kStrided); });
+  }
+  TORCH_CHECK_NOT_IMPLEMENTED(sparse, "Could not run '", op.operator_name(), "' on openreg: it does not make tensors with a sparse layout.");
+  engine::boxed(op, keys, stack);
+}
+
+torch::CppFunction sparse_kernel() { return torch::CppFunction::makeFromBoxedFunction<&sparse_boxed>(); }
+
 }  // namespace
 
 // Called last, when every kernel of this library is registered, so that none is taken over.
@@ -83,7 +97,7 @@ void register_engine() {
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(engine_kernel()); }
-TORCH_LIBRARY_IMPL(_, SparsePrivateUse1, m) { m.fallback(engine_kernel()); }
-TORCH_LIBRARY_IMPL(_, SparseCsrPrivateUse1, m) { m.fallback(engine_kernel()); }
+TORCH_LIBRARY_IMPL(_, SparsePrivateUse1, m) { m.fallback(sparse_kernel()); }
+TORCH_LIBRARY_IMPL(_, SparseCsrPrivateUse1, m) { m.fallback(sparse_kernel()); }
 
 }  // namespace openreg

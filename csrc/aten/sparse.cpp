@@ -2,10 +2,18 @@
 // other operator reaches the engine's fallback.
 #include <ATen/DeviceGuard.h>
 #include <ATen/NativeFunctions.h>
+#include <ATen/native/DispatchStub.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <optional>
 #include <utility>
+
+namespace at::native {
+// Core declares it in a header that it does not install.
+using flatten_indices_fn = Tensor (*)(const Tensor& indices, IntArrayRef size);
+DECLARE_DISPATCH(flatten_indices_fn, flatten_indices_stub)
+}  // namespace at::native
 
 namespace openreg {
 
@@ -32,6 +40,13 @@ struct Guarded<function> {
     return function(std::forward<Args>(args)...);
   }
 };
+
+// Indices of the dimensions as indices into a flat tensor: what core compares to see whether they are coalesced.
+at::Tensor flatten_indices(const at::Tensor& indices, at::IntArrayRef sizes) {
+  at::Tensor flat = at::zeros({indices.size(1)}, indices.options().dtype(at::kLong));
+  for (int64_t dim = 0; dim < indices.size(0); ++dim) flat.mul_(sizes[dim]).add_(indices[dim]);
+  return flat;
+}
 
 }  // namespace
 
@@ -79,3 +94,7 @@ TORCH_LIBRARY_IMPL(aten, SparseCsrPrivateUse1, m) {
 }
 
 }  // namespace openreg
+
+namespace at::native {
+REGISTER_PRIVATEUSE1_DISPATCH(flatten_indices_stub, &openreg::flatten_indices)
+}

@@ -4,6 +4,7 @@ the formula written out.
 Needs the built extension.
 """
 
+import copy
 import math
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from parity import check, check_gradients
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 
 import torch_openreg  # noqa: F401  (registers the device)
 
@@ -50,6 +52,27 @@ CASES = {
     ),
     "odd width": (lambda: qkv(width=5), lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
     "long": (lambda: qkv(queries=600, heads=2, batch=1), lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
+    "two dimensions": (lambda: [t[0, 0] for t in qkv()], lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
+    "five dimensions": (lambda: [t[:, None] for t in qkv()], lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
+    "causal more keys": (lambda: qkv(keys=9), lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)),
+    "another value width": (lambda: [*qkv()[:2], torch.randn(2, 4, 6, 3)], lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
+    "broadcast heads": (lambda: [qkv()[0], *(t[:, :1] for t in qkv()[1:])], lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
+    "rows without keys": (
+        lambda: qkv(),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=(torch.arange(6, device=q.device) > 2)[:, None].expand(6, 6)),
+    ),
+    "mask per head": (
+        lambda: qkv(),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=torch.arange(4.0, device=q.device).reshape(1, 4, 1, 1).expand(2, 4, 6, 6)),
+    ),
+    "causal bias": (lambda: qkv(keys=9), lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(6, 9))),
+    "grouped mask": (
+        lambda: qkv(heads=4, key_heads=2),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.eye(6, device=q.device), enable_gqa=True, scale=0.1),
+    ),
+    "empty batch": (lambda: qkv(batch=0), lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
+    "no queries": (lambda: [t[:, :, :0] if i == 0 else t for i, t in enumerate(qkv())], lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
+    "no keys": (lambda: [t[:, :, :0] if i else t for i, t in enumerate(qkv())], lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
     "one query": (lambda: qkv(queries=1, keys=7), lambda q, k, v: F.scaled_dot_product_attention(q, k, v)),
 }
 
@@ -86,6 +109,38 @@ def test_the_math_choice_gives_the_same(device):
         torch.testing.assert_close(F.scaled_dot_product_attention(q, k, v, is_causal=True), fused, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("choice", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]])
+def test_choices_are_honoured_as_on_the_cpu(choice, device):
+    def run(q, k, v):
+        with sdpa_kernel(choice):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    check(run, *qkv(), device=device, rtol=1e-4, atol=1e-5, strides=False)
+    check(run, *qkv(width=5), device=device, rtol=1e-4, atol=1e-5, strides=False)
+    check(run, *(t[0] for t in qkv()), device=device, rtol=1e-4, atol=1e-5, strides=False)
+
+
+def test_second_gradients_take_the_math_choice(device):
+    def penalty(q, k, v):
+        with sdpa_kernel(SDPBackend.MATH):
+            result = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return torch.autograd.grad(result.pow(2).sum(), (q, k, v), create_graph=True)
+
+    check_gradients(penalty, *qkv(requires_grad=True), device=device, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+def test_strides_of_results_and_gradients(layout, device):
+    def run(q, k, v):
+        leaves = [t.detach().requires_grad_() for t in (q, k, v)]
+        views = [t.transpose(1, 2) for t in leaves] if layout == "transposed" else leaves
+        result = F.scaled_dot_product_attention(*views)
+        return result.detach(), *torch.autograd.grad(result, leaves, result.detach())
+
+    for _ in range(2):
+        check(run, *qkv(), device=device, rtol=1e-4, atol=1e-5)
+
+
 def test_a_mask_that_learns(device):
     mask = torch.zeros(6, 6, requires_grad=True)
     q, k, v = qkv()
@@ -117,8 +172,70 @@ def test_attention_modules_agree_with_the_cpu(training, device):
     torch.testing.assert_close([got[0][0].cpu(), got[0][1].cpu(), got[1].cpu()], [want[0][0], want[0][1], want[1]], rtol=1e-4, atol=1e-5)
 
 
+MODULES = {
+    "plain": {},
+    "batch first": {"batch_first": True},
+    "bias of keys and values": {"add_bias_kv": True},
+    "a key of zeros": {"add_zero_attn": True},
+    "other widths": {"kdim": 5, "vdim": 6},
+    "no bias": {"bias": False},
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_multi_head_attention(name, training, gradients, device):
+    options = MODULES[name]
+    module = torch.nn.MultiheadAttention(8, 2, **options).train(training)
+    x = torch.randn(4, 4, 8)
+    key, value = torch.randn(4, 4, options.get("kdim", 8)), torch.randn(4, 4, options.get("vdim", 8))
+    padding = torch.tensor([[False] * 4, [False] * 4, [False] * 3 + [True], [False] + [True] * 3])
+    causal = torch.nn.Transformer.generate_square_subsequent_mask(4)
+    same = "other widths" != name
+
+    for arguments in (
+        {},
+        {"need_weights": False},
+        {"average_attn_weights": False},
+        {"key_padding_mask": padding},
+        {"attn_mask": causal},
+        {"attn_mask": causal, "is_causal": True, "need_weights": False},
+        {"attn_mask": causal.isinf(), "key_padding_mask": padding},
+        {"attn_mask": torch.zeros(8, 4, 4), "need_weights": False},
+    ):
+
+        def run(x, key, value, **arguments):
+            twin = copy.deepcopy(module).to(x.device)
+            with torch.set_grad_enabled(gradients):
+                results = twin(x, x, x, **arguments) if same else twin(x, key, value, **arguments)
+            if not gradients:
+                return results
+            return [t if t is None else t.detach() for t in results], torch.autograd.grad(results[0].sum(), list(twin.parameters()), allow_unused=True)
+
+        check(run, x, key, value, device=device, rtol=1e-4, atol=1e-5, strides=False, **arguments)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_transformers(training, device):
+    model = torch.nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True, norm_first=False).train(training)
+    stack = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, "gelu", batch_first=True), 2, enable_nested_tensor=False).train(training)
+
+    def run(source, target):
+        twin, encoder = copy.deepcopy(model).to(source.device), copy.deepcopy(stack).to(source.device)
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(3, device=source.device)
+        with torch.set_grad_enabled(training):
+            return twin(source, target, tgt_mask=mask, tgt_is_causal=True).detach(), encoder(source).detach()
+
+    check(run, torch.randn(2, 4, 8), torch.randn(2, 3, 8), device=device, rtol=1e-4, atol=1e-5, strides=False)
+
+
 def test_wrong_operands_are_the_cpus_errors(device):
     for call in (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=torch.ones(6, 6, device=q.device, dtype=torch.int64)),
+        lambda q, k, v: F.scaled_dot_product_attention(q.long(), k.long(), v.long()),
+        lambda q, k, v: F.scaled_dot_product_attention(q[0, 0, 0], k, v),
+        lambda q, k, v: torch.nn.MultiheadAttention(8, 3, device=q.device),
         lambda q, k, v: F.scaled_dot_product_attention(q, k[..., :4], v),
         lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :2], v[:, :2]),
         lambda q, k, v: F.scaled_dot_product_attention(q, k.double(), v),

@@ -13,6 +13,7 @@ import types
 
 from . import amp, memory, random
 from .amp import get_amp_supported_dtype
+from .attention import flex_attention
 from .device import (
     DeviceProperties,
     _exchange_device,
@@ -83,6 +84,7 @@ __all__ = [
     "device_count",
     "device_of",
     "empty_cache",
+    "flex_attention",
     "get_amp_supported_dtype",
     "get_arch_list",
     "get_device_capability",

@@ -21,7 +21,7 @@ namespace openreg::engine {
 namespace {
 
 enum class Tag : uint8_t {
-  none, undefined, tensor, cpu_tensor, sparse_coo, sparse_compressed,
+  none, undefined, tensor, cpu_tensor, sparse_coo, sparse_compressed, sparse_again,
   integer, real, boolean, complex, string, device, generator,
   tensors, optional_tensors, integers, reals, booleans, scalars,
 };
@@ -122,6 +122,12 @@ bool Encoder::add_cpu_tensor(const at::Tensor& tensor) {
 bool Encoder::add_sparse(const at::Tensor& tensor) {
   const auto layout = tensor.layout();
   full_dispatch_ = true;
+  for (size_t i = 0; i < sparse_.size(); ++i) {
+    if (sparse_[i] != tensor.unsafeGetTensorImpl()) continue;
+    push_both(head(Tag::sparse_again, 0, 0, 0, static_cast<uint32_t>(i)));
+    return true;
+  }
+  sparse_.push_back(tensor.unsafeGetTensorImpl());
   if (layout == at::kSparse) {
     push_both(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0,
                    static_cast<uint8_t>(tensor.dim())));
@@ -271,10 +277,12 @@ at::Tensor Decoder::read_sparse(uint64_t word) {
   const at::Tensor first = read_tensor();
   const at::Tensor second = read_tensor();
   if (tag_of(word) == Tag::sparse_coo) {
-    return at::_sparse_coo_tensor_unsafe(first, second, sizes, options.layout(at::kSparse), (b_of(word) & kCoalesced) != 0);
+    sparse_.push_back(at::_sparse_coo_tensor_unsafe(first, second, sizes, options.layout(at::kSparse), (b_of(word) & kCoalesced) != 0));
+  } else {
+    const at::Tensor values = read_tensor();
+    sparse_.push_back(at::_sparse_compressed_tensor_unsafe(first, second, values, sizes, options.layout(static_cast<at::Layout>(b_of(word)))));
   }
-  const at::Tensor values = read_tensor();
-  return at::_sparse_compressed_tensor_unsafe(first, second, values, sizes, options.layout(static_cast<at::Layout>(b_of(word))));
+  return sparse_.back();
 }
 
 c10::IValue Decoder::read_list(uint64_t word) {
@@ -307,6 +315,7 @@ c10::IValue Decoder::read() {
     case Tag::cpu_tensor: return read_inline(word);
     case Tag::sparse_coo:
     case Tag::sparse_compressed: return read_sparse(word);
+    case Tag::sparse_again: return sparse_[d_of(word)];
     case Tag::integer: return static_cast<int64_t>(pop());
     case Tag::real: return std::bit_cast<double>(pop());
     case Tag::boolean: return a_of(word) != 0;

@@ -2,7 +2,8 @@
 // on CPU tensors over the kernel view.
 //
 // Every argument is one tag word and its payload; tensors name their storage by its number in the call, so that arguments that share a
-// storage share it on the worker too (CPU kernels look for overlaps).
+// storage share it on the worker too (CPU kernels look for overlaps). A sparse tensor that comes twice is one tensor there too (kernels
+// ask whether the result is an operand).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -86,6 +87,7 @@ class Encoder {
   };
   c10::SmallVector<Storage, 8> storages_;
   c10::ScalarType first_dtype_ = c10::ScalarType::Undefined;
+  c10::SmallVector<const c10::TensorImpl*, 2> sparse_;
   bool full_dispatch_ = false, keep_requires_grad_ = false, shares_storage_ = false;
 };
 
@@ -105,6 +107,7 @@ class Decoder {
 
   const uint64_t* next_;
   c10::SmallVector<c10::Storage, 8> storages_;
+  c10::SmallVector<at::Tensor, 2> sparse_;
 };
 
 }  // namespace openreg::engine

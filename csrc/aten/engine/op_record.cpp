@@ -100,6 +100,16 @@ bool has_faithful_out(std::string_view name) {
   return name == "aten::native_batch_norm" || name == "aten::nll_loss2d_forward" || name == "aten::max_pool2d_with_indices_backward";
 }
 
+// Decompositions that raise when they do not converge or meet a value that they cannot take: like those of a GPU's libraries, a call
+// waits for that, so that the error is the CPU's.
+bool raises_by_value(std::string_view name) {
+  for (std::string_view known : {"aten::_linalg_svd", "aten::_linalg_eigh", "aten::linalg_eig", "aten::linalg_lstsq", "aten::_linalg_eigvals",
+                                 "aten::cholesky"}) {
+    if (name.substr(0, known.size()) == known) return true;
+  }
+  return false;
+}
+
 OpRecord* make_record(const c10::OperatorHandle& op) {
   auto* record = new OpRecord(op);
   const bool functional = record->written.empty() && !record->view && record->returns > 0;
@@ -107,7 +117,7 @@ OpRecord* make_record(const c10::OperatorHandle& op) {
   const bool in_place = record->memo && !record->written.empty() && returns_tensors(op.schema());
   if (structured || in_place || is_out_variant(*record)) record->meta = core_meta_kernel(op);
   record->shape = shapes::find(record->name);
-  record->memo = record->memo || can_infer(*record);
+  record->memo = (record->memo || can_infer(*record)) && !raises_by_value(record->name);
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
 }
@@ -125,9 +135,11 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     : op(handle), name(c10::toString(handle.operator_name())), counter(op_stats::counter(name)) {
   const c10::FunctionSchema& schema = op.schema();
   const std::string& base = op.operator_name().name;
-  // Numbers that shape the results, or that the kernel refuses when they are zero.
-  const bool scalars_shape = base == "aten::arange" || base == "aten::range" || base == "aten::huber_loss" || base == "aten::huber_loss_backward" ||
-                             base == "aten::renorm";
+  // Numbers that shape the results, or that decide whether the kernel takes the call.
+  static const std::unordered_set<std::string> kReadNumbers = {"aten::arange",    "aten::range",
+                                                               "aten::huber_loss", "aten::huber_loss_backward",
+                                                               "aten::renorm",     "aten::linalg_vector_norm"};
+  const bool scalars_shape = kReadNumbers.count(base) != 0;
   arguments = static_cast<int>(schema.arguments().size());
   returns = static_cast<int>(schema.returns().size());
   for (int i = 0; i < arguments; ++i) {
