@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "aten/engine/staging.h"
 
@@ -56,14 +57,20 @@ class Encoder {
   // Whether two tensors of the call share a storage.
   bool shares_storage() const { return shares_storage_; }
 
-  // Whether a tensor is not plain strided, so that the call must be dispatched by its tensors' keys.
+  // Whether an argument is not plain: a tensor of another kind or a class object. The call must be dispatched by its arguments' keys.
   bool full_dispatch() const { return full_dispatch_; }
+
+  // Objects of C++ classes among the arguments (packed parameters). The words point to them: whoever launches keeps them alive.
+  const std::vector<c10::IValue>& objects() const { return objects_; }
 
  private:
   bool add_any_tensor(const at::Tensor& tensor);
   uint8_t flags_of(const at::Tensor& tensor) const;
+  void add_inline(const at::Tensor& tensor);
   bool add_cpu_tensor(const at::Tensor& tensor);
   bool add_sparse(const at::Tensor& tensor);
+  bool add_quantized(const at::Tensor& tensor);
+  bool add_nested(const at::Tensor& tensor);
   bool add_list(const c10::IValue& value, bool by_value);
   void push(uint64_t word) { words_.push_back(word); }
   void push_both(uint64_t word) {
@@ -80,6 +87,7 @@ class Encoder {
     int64_t first_offset_bytes;
   };
   c10::SmallVector<Storage, 8> storages_;
+  std::vector<c10::IValue> objects_;
   bool full_dispatch_ = false, keep_requires_grad_ = false, shares_storage_ = false;
 };
 
@@ -95,6 +103,8 @@ class Decoder {
   at::Tensor read_strided(uint64_t head);
   at::Tensor read_inline(uint64_t head);
   at::Tensor read_sparse(uint64_t head);
+  at::Tensor read_quantized(uint64_t head);
+  at::Tensor read_nested();
   c10::IValue read_list(uint64_t head);
 
   const uint64_t* next_;
