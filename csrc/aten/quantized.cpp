@@ -1,0 +1,181 @@
+// Quantized tensors: construction, quantizers, views and copies. Every other operator reaches the engine's fallback.
+//
+// A tensor that is quantized per channel keeps its scales and zero points on its device.
+#include <ATen/NativeFunctions.h>
+#include <ATen/Functions.h>
+#include <ATen/quantized/QTensorImpl.h>
+#include <ATen/quantized/Quantizer.h>
+#include <torch/library.h>
+
+#include <limits>
+
+#include "aten/copy.h"
+#include "aten/engine/engine.h"
+#include "aten/guarded.h"
+#include "aten/tensor.h"
+
+namespace openreg {
+
+namespace native = at::native;
+
+namespace {
+
+using at::Tensor;
+
+bool is_per_tensor(const Tensor& tensor) { return tensor.qscheme() == c10::kPerTensorAffine; }
+
+// A byte of such a tensor holds several elements.
+bool is_packed(c10::ScalarType dtype) { return dtype == c10::ScalarType::QUInt4x2 || dtype == c10::ScalarType::QUInt2x4; }
+
+Tensor strided_over(const Tensor& base, c10::ScalarType dtype, at::IntArrayRef sizes, at::IntArrayRef strides, int64_t offset) {
+  const c10::DispatchKey key = base.is_cpu() ? c10::DispatchKey::CPU : c10::DispatchKey::PrivateUse1;
+  Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(base.storage()), c10::DispatchKeySet(key), c10::scalarTypeToTypeMeta(dtype));
+  tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides, offset);
+  return tensor;
+}
+
+// The integers of a quantized tensor, as a tensor over the same memory. Packed elements are their bytes.
+Tensor ints_of(const Tensor& tensor) {
+  if (is_packed(tensor.scalar_type())) {
+    TORCH_CHECK_NOT_IMPLEMENTED(tensor.is_contiguous() && tensor.storage_offset() == 0,
+                                "openreg cannot copy a part of a tensor of ", tensor.scalar_type(), ", whose elements share bytes.");
+    const auto bytes = static_cast<int64_t>(tensor.storage().nbytes());
+    return strided_over(tensor, at::kByte, {bytes}, {1}, 0);
+  }
+  return strided_over(tensor, c10::toUnderlying(tensor.scalar_type()), tensor.sizes(), tensor.strides(), tensor.storage_offset());
+}
+
+// The quantizer of `src` for a tensor on `device`.
+at::QuantizerPtr quantizer_on(c10::Device device, const Tensor& src) {
+  if (is_per_tensor(src) || src.device() == device) return src.quantizer();
+  return at::make_per_channel_affine_quantizer(src.q_per_channel_scales().to(device), src.q_per_channel_zero_points().to(device),
+                                               src.q_per_channel_axis(), src.scalar_type());
+}
+
+Tensor& copy_(Tensor& self, const Tensor& src, bool non_blocking) {
+  if (self.is_same(src)) return self;
+  TORCH_CHECK(self.is_quantized(), "Copying from quantized Tensor to non-quantized Tensor is not allowed, please use dequantize to get a float "
+                                   "Tensor from a quantized Tensor");
+  if (!src.is_quantized()) {
+    // The CPU's copy quantizes. It may raise for what it is given, so it runs as the CPU runs it.
+    static const auto op = engine::find_op("aten::copy_", "");
+    const Tensor here = self.is_cpu() ? self : src.to(self.device());
+    if (self.is_cpu()) return self.copy_(src.cpu(), non_blocking);
+    engine::call(op, self, here, non_blocking);
+    return self;
+  }
+  TORCH_CHECK(self.qscheme() == src.qscheme(), "Quantized Copy only works with same qscheme");
+  TORCH_CHECK(self.scalar_type() == src.scalar_type());
+  at::set_quantizer_(self, quantizer_on(self.device(), src));
+  copy_tensor(ints_of(self), ints_of(src), non_blocking);
+  return self;
+}
+
+Tensor copy_from(const Tensor& self, const Tensor& dst, bool non_blocking) {
+  Tensor target = dst;
+  copy_(target, self, non_blocking);
+  return dst;
+}
+
+Tensor copy_from_and_resize(const Tensor& self, const Tensor& dst) {
+  dst.resize_(self.sizes());
+  return copy_from(self, dst, false);
+}
+
+const Tensor& resize_(const Tensor& self, at::IntArrayRef sizes, std::optional<c10::MemoryFormat> format) {
+  TORCH_CHECK(!format || *format == c10::MemoryFormat::Contiguous, "Unsupported memory format for quantized tensor resize ", *format);
+  TORCH_CHECK(is_per_tensor(self), "Can only resize quantized tensors with per-tensor schemes!");
+  return at::_ops::resize_::redispatch(c10::DispatchKeySet(c10::DispatchKey::PrivateUse1), self, c10::fromIntArrayRefSlow(sizes), std::nullopt);
+}
+
+// Conversions whose errors can be told from metadata and numbers alone run without a wait when there are none: `fits` says so.
+// All others go through the engine, which waits and raises what the CPU raises.
+
+bool is_float_without_gaps(const Tensor& self) {
+  return self.scalar_type() == at::kFloat && self.layout() == at::kStrided && !self.is_conj() && !self.is_neg() && !self._is_zerotensor();
+}
+
+bool fits(int64_t zero_point, c10::ScalarType dtype) {
+  const auto within = [&](auto limits) { return zero_point >= limits.min() && zero_point <= limits.max(); };
+  switch (dtype) {
+    case at::kQUInt8: return within(std::numeric_limits<uint8_t>());
+    case at::kQInt8: return within(std::numeric_limits<int8_t>());
+    case at::kQInt32: return within(std::numeric_limits<int32_t>());
+    default: return false;
+  }
+}
+
+Tensor quantize_per_tensor(const Tensor& self, double scale, int64_t zero_point, c10::ScalarType dtype) {
+  if (!is_float_without_gaps(self) || !fits(zero_point, dtype)) {
+    static const auto op = engine::find_op("aten::quantize_per_tensor", "");
+    return engine::call(op, self, scale, zero_point, dtype)[0].toTensor();
+  }
+  Tensor result = at::_empty_affine_quantized(self.sizes(), self.options().dtype(dtype), scale, zero_point, self.suggest_memory_format());
+  static const auto op = engine::find_op("aten::quantize_per_tensor", "out");
+  engine::launch(op, {self, scale, zero_point, dtype, result});
+  return result;
+}
+
+Tensor quantize_per_channel(const Tensor& self, const Tensor& scales, const Tensor& zero_points, int64_t axis, c10::ScalarType dtype) {
+  const bool valid = scales.device() == self.device() && zero_points.device() == self.device() && scales.dim() == 1 &&
+                     zero_points.dim() == 1 && axis >= 0 && axis < self.dim() && self.size(axis) == scales.numel() &&
+                     scales.numel() == zero_points.numel() && at::isFloatingType(scales.scalar_type());
+  if (!is_float_without_gaps(self) || !valid || !fits(0, dtype)) {
+    static const auto op = engine::find_op("aten::quantize_per_channel", "");
+    return engine::call(op, self, scales, zero_points, axis, dtype)[0].toTensor();
+  }
+  const auto format = at::isFloatingType(zero_points.scalar_type()) ? c10::MemoryFormat::Contiguous : self.suggest_memory_format();
+  Tensor result = at::_empty_per_channel_affine_quantized(self.sizes(), scales, zero_points, axis, self.options().dtype(dtype), format);
+  static const auto op = engine::find_op("aten::quantize_per_channel", "out");
+  engine::launch(op, {self, scales, zero_points, axis, dtype, result});
+  return result;
+}
+
+Tensor dequantize(const Tensor& self) {
+  const auto format = self.qscheme() == c10::kPerChannelAffineFloatQParams ? c10::MemoryFormat::Contiguous : self.suggest_memory_format();
+  Tensor result = at::empty(self.sizes(), self.options().dtype(at::kFloat), format);
+  static const auto op = engine::find_op("aten::dequantize", "self_out");
+  engine::launch(op, {self, result});
+  return result;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(aten, QuantizedPrivateUse1, m) {
+  m.impl("empty.memory_format", Guarded<native::empty_unknown_quantized>::call);
+  m.impl("empty_strided", Guarded<native::empty_strided_unknown_quantized>::call);
+  m.impl("empty_quantized", Guarded<native::empty_quantized>::call);
+  m.impl("empty_like", Guarded<native::empty_like_quantized>::call);
+  m.impl("_empty_affine_quantized", Guarded<native::empty_affine_quantized>::call);
+  m.impl("_empty_per_channel_affine_quantized", Guarded<native::empty_per_channel_affine_quantized>::call);
+  m.impl("qscheme", native::qscheme_quant);
+  m.impl("q_scale", native::q_scale_quant);
+  m.impl("q_zero_point", native::q_zero_point_quant);
+  m.impl("q_per_channel_scales", native::q_per_channel_scales);
+  m.impl("q_per_channel_zero_points", native::q_per_channel_zero_points);
+  m.impl("q_per_channel_axis", native::q_per_channel_axis);
+  m.impl("as_strided", native::as_strided_qtensorimpl);
+  m.impl("view", native::view);
+  m.impl("_reshape_alias", native::_reshape_alias);
+  m.impl("unfold", native::unfold);
+  m.impl("unsqueeze", native::unsqueeze_quantized);
+  m.impl("squeeze", static_cast<Tensor (*)(const Tensor&)>(native::squeeze_quantized));
+  m.impl("squeeze.dim", static_cast<Tensor (*)(const Tensor&, int64_t)>(native::squeeze_quantized));
+  m.impl("squeeze.dims", static_cast<Tensor (*)(const Tensor&, at::IntArrayRef)>(native::squeeze_quantized));
+  m.impl("set_.source_Storage_storage_offset", native::set_storage_quantized_);
+  m.impl("resize_", resize_);
+  m.impl("clone", Guarded<native::quantized_clone>::call);
+  m.impl("copy_", copy_);
+  m.impl("_copy_from", copy_from);
+  m.impl("_copy_from_and_resize", copy_from_and_resize);
+  m.impl("dequantize.self", dequantize);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("_empty_affine_quantized", native::empty_affine_quantized_other_backends_stub);
+  m.impl("_empty_per_channel_affine_quantized", native::empty_per_channel_affine_quantized_other_backends_stub);
+  m.impl("quantize_per_tensor", quantize_per_tensor);
+  m.impl("quantize_per_channel", quantize_per_channel);
+}
+
+}  // namespace openreg
