@@ -126,6 +126,10 @@ bool Encoder::add_list(const c10::IValue& value, bool by_value) {
     return true;
   }
   const auto list = value.toListRef();
+  if (!list.empty() && list[0].isObject()) {
+    add_object(value);
+    return true;
+  }
   const bool optional_tensors = value.isOptionalTensorList();
   push_both(head(optional_tensors ? Tag::optional_tensors : Tag::scalars, 0, 0, 0, static_cast<uint32_t>(list.size())));
   for (const auto& element : list) {
@@ -165,10 +169,7 @@ bool Encoder::add(const c10::IValue& value, bool by_value) {
   } else if (value.isDevice()) {
     push_both(head(Tag::device));
   } else if (value.isObject()) {
-    full_dispatch_ = true;
-    objects_.push_back(value);
-    push(head(Tag::object));
-    push(reinterpret_cast<uint64_t>(value.toObject().get()));
+    add_object(value);
   } else {
     return false;
   }
@@ -262,7 +263,7 @@ c10::IValue Decoder::read() {
       const uint64_t seed = pop();
       return seeded_generator(seed, pop());
     }
-    case Tag::object: return c10::intrusive_ptr<c10::ivalue::Object>::reclaim_copy(reinterpret_cast<c10::ivalue::Object*>(pop()));
+    case Tag::object: return objects_->at(d_of(word));
     default: return read_list(word);
   }
 }

@@ -60,7 +60,7 @@ class Encoder {
   // Whether an argument is not plain: a tensor of another kind or a class object. The call must be dispatched by its arguments' keys.
   bool full_dispatch() const { return full_dispatch_; }
 
-  // Objects of C++ classes among the arguments (packed parameters). The words point to them: whoever launches keeps them alive.
+  // Objects of C++ classes among the arguments (packed parameters) and lists of them. They do not fit into words: the Decoder needs them.
   const std::vector<c10::IValue>& objects() const { return objects_; }
 
  private:
@@ -72,6 +72,7 @@ class Encoder {
   bool add_quantized(const at::Tensor& tensor);
   bool add_nested(const at::Tensor& tensor);
   bool add_list(const c10::IValue& value, bool by_value);
+  void add_object(const c10::IValue& value);
   void push(uint64_t word) { words_.push_back(word); }
   void push_both(uint64_t word) {
     words_.push_back(word);
@@ -94,7 +95,8 @@ class Encoder {
 // Reads what an Encoder wrote. The tensors it makes own nothing on the device: their storages point into the kernel view.
 class Decoder {
  public:
-  explicit Decoder(const uint64_t* words) : next_(words) {}
+  // `objects`: what Encoder::objects() gave, or null when there was none.
+  explicit Decoder(const uint64_t* words, const std::vector<c10::IValue>* objects = nullptr) : next_(words), objects_(objects) {}
   c10::IValue read();
   at::Tensor read_tensor() { return read().toTensor(); }
 
@@ -108,6 +110,7 @@ class Decoder {
   c10::IValue read_list(uint64_t head);
 
   const uint64_t* next_;
+  const std::vector<c10::IValue>* objects_;
   c10::SmallVector<c10::Storage, 8> storages_;
 };
 

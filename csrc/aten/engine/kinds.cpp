@@ -1,4 +1,4 @@
-// Arguments and results that are more than strided memory: sparse, quantized and nested tensors.
+// Arguments and results that are more than strided memory: sparse, quantized and nested tensors, class objects.
 #include <ATen/NestedTensorImpl.h>
 #include <ATen/ops/_sparse_compressed_tensor_unsafe.h>
 #include <ATen/ops/_sparse_coo_tensor_unsafe.h>
@@ -84,6 +84,12 @@ bool Encoder::add_nested(const at::Tensor& tensor) {
   add_inline(impl->get_storage_offsets());
   add_tensor(impl->get_unsafe_storage_as_tensor());
   return true;
+}
+
+void Encoder::add_object(const c10::IValue& value) {
+  full_dispatch_ = true;
+  push(head(Tag::object, 0, 0, 0, static_cast<uint32_t>(objects_.size())));
+  objects_.push_back(value);
 }
 
 at::Tensor Decoder::read_sparse(uint64_t word) {

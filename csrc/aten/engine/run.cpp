@@ -440,7 +440,7 @@ void launch(const c10::OperatorHandle& op, Stack arguments) {
   std::optional<Staging> staging;
   if (!has_kernel_view(call.device)) staging.emplace(current_stream(call.device));
   Encoder encoder(call.device, words, nullptr, staging ? &*staging : nullptr);
-  if (!encode(call, encoder, reserve(call))) throw_cannot_travel(call);
+  if (!encode(call, encoder, reserve(call)) || !encoder.objects().empty()) throw_cannot_travel(call);
   TaskHeader header = {};
   header.record = &record;
   header.state = capture_launch_state();

@@ -65,7 +65,7 @@ void bring_back(const TaskHeader& task, const Block& block, const at::Tensor& mo
 }
 
 void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& stack) {
-  Decoder decoder(words);
+  Decoder decoder(words, task.waited ? &(*task.waited)->objects : nullptr);
   for (uint32_t i = 0; i < task.arguments; ++i) stack.push_back(decoder.read());
   if (task.waited != nullptr) (*task.waited)->arguments = stack;
   if (!task.copy_results) {
