@@ -78,10 +78,14 @@ Tensor empty_affine(at::IntArrayRef sizes, MaybeDtype dtype, MaybeLayout, MaybeD
                         at::make_per_tensor_affine_quantizer(scale, zero_point, type));
 }
 
-Tensor empty_per_channel(at::IntArrayRef sizes, const Tensor& scales, const Tensor& zero_points, int64_t axis, MaybeDtype dtype, MaybeLayout,
-                         MaybeDevice device, std::optional<bool>, MaybeFormat format) {
+Tensor empty_per_channel(at::IntArrayRef sizes, const Tensor& scales, const Tensor& zero_points, int64_t axis, MaybeDtype dtype, MaybeLayout layout,
+                         MaybeDevice device, std::optional<bool> pin_memory, MaybeFormat format) {
   const ScalarType type = quantized_dtype(dtype);
   const c10::Device place = device_or_current(device);
+  // Scales on this device bring a call for another one here.
+  if (place.type() != kDeviceType) {
+    return native::empty_per_channel_affine_quantized(sizes, scales.to(place), zero_points.to(place), axis, dtype, layout, device, pin_memory, format);
+  }
   return make_quantized(place, sizes, type, format.value_or(MemoryFormat::Contiguous),
                         at::make_per_channel_affine_quantizer(scales.to(place), zero_points.to(place), axis, type));
 }
