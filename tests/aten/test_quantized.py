@@ -62,7 +62,7 @@ def test_other_ways_to_quantize(device):
     check_quantized(lambda x: per_channel(x, torch.quint8, floats=True), X, device=device)
     check_quantized(lambda x: torch.quantize_per_tensor(x, torch.tensor(0.1).to(x.device), torch.tensor(2).to(x.device), torch.quint8), X, device=device)
     check_quantized(lambda x: torch.quantize_per_tensor_dynamic(x, torch.qint8, True), X, device=device)
-    check_quantized(lambda x: torch.quantize_per_tensor([x, -x], torch.tensor([0.1, 0.2]), torch.tensor([1, 2]), torch.quint8), X, device=device)
+    check_quantized(lambda x: torch.quantize_per_tensor([x, -x], x.new_tensor([0.1, 0.2]), x.new_tensor([1, 2]).long(), torch.quint8), X, device=device)
     check_quantized(lambda x: torch.dequantize([per_tensor(x), per_tensor(-x)]), X, device=device)
     check_quantized(lambda x: torch._make_per_tensor_quantized_tensor(x, 0.1, 2), X.to(torch.uint8), device=device)
     check_quantized(lambda x: torch._empty_affine_quantized((2, 3), scale=0.1, zero_point=2, dtype=torch.quint8, device=x.device).fill_(1), X, device=device)
@@ -169,7 +169,7 @@ def test_packed_parameters_are_host_objects(engine, device):
 
         def linear(x, w):
             packed = ops.linear_prepack(per_tensor(w, torch.qint8, zero_point=0), w[:, 0].contiguous())
-            return ops.linear(per_tensor(x), packed, 0.1, 2), ops.linear_dynamic(x, packed)
+            return ops.linear(per_tensor(x), packed, 0.1, 2)
 
         def conv(x, w):
             packed = ops.conv2d_prepack(per_tensor(w, torch.qint8, zero_point=0), w[:, 0, 0, 0].contiguous(), [1, 1], [1, 1], [1, 1], 1)
