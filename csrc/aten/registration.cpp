@@ -85,7 +85,9 @@ torch::CppFunction sparse_kernel() { return torch::CppFunction::makeFromBoxedFun
 void register_engine() {
   constexpr std::pair<DispatchKey, DispatchKey> kKeys[] = {{DispatchKey::PrivateUse1, DispatchKey::CPU},
                                                            {DispatchKey::SparsePrivateUse1, DispatchKey::SparseCPU},
-                                                           {DispatchKey::SparseCsrPrivateUse1, DispatchKey::SparseCsrCPU}};
+                                                           {DispatchKey::SparseCsrPrivateUse1, DispatchKey::SparseCsrCPU},
+                                                           {DispatchKey::QuantizedPrivateUse1, DispatchKey::QuantizedCPU},
+                                                           {DispatchKey::NestedTensorPrivateUse1, DispatchKey::NestedTensorCPU}};
   for (const auto& [key, cpu_key] : kKeys) {
     auto* library = new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);  // leaked: registrations live with it
     for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
@@ -99,5 +101,7 @@ void register_engine() {
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(engine_kernel()); }
 TORCH_LIBRARY_IMPL(_, SparsePrivateUse1, m) { m.fallback(sparse_kernel()); }
 TORCH_LIBRARY_IMPL(_, SparseCsrPrivateUse1, m) { m.fallback(sparse_kernel()); }
+TORCH_LIBRARY_IMPL(_, QuantizedPrivateUse1, m) { m.fallback(engine_kernel()); }
+TORCH_LIBRARY_IMPL(_, NestedTensorPrivateUse1, m) { m.fallback(engine_kernel()); }
 
 }  // namespace openreg

@@ -1,13 +1,11 @@
 // Sparse tensors: construction, components and metadata come from core's device-generic functions over device tensors; every
 // other operator reaches the engine's fallback.
-#include <ATen/DeviceGuard.h>
 #include <ATen/NativeFunctions.h>
 #include <ATen/native/DispatchStub.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include <optional>
-#include <utility>
+#include "aten/guarded.h"
 
 namespace at::native {
 // Core declares it in a header that it does not install.
@@ -20,26 +18,6 @@ namespace openreg {
 namespace native = at::native;
 
 namespace {
-
-std::optional<c10::Device> device_in(const at::Tensor& tensor) { return tensor.device(); }
-std::optional<c10::Device> device_in(const std::optional<c10::Device>& device) { return device; }
-template <class Other>
-std::optional<c10::Device> device_in(const Other&) {
-  return std::nullopt;
-}
-
-// Core's function with the device of its first tensor or device argument made current: it takes the current device for granted.
-template <auto function>
-struct Guarded;
-template <class Return, class... Args, Return (*function)(Args...)>
-struct Guarded<function> {
-  static Return call(Args... args) {
-    std::optional<c10::Device> device;
-    ((device = device ? device : device_in(args)), ...);
-    const c10::OptionalDeviceGuard guard(device);
-    return function(std::forward<Args>(args)...);
-  }
-};
 
 // Indices of the dimensions as indices into a flat tensor: what core compares to see whether they are coalesced.
 at::Tensor flatten_indices(const at::Tensor& indices, at::IntArrayRef sizes) {

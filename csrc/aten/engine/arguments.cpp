@@ -2,8 +2,6 @@
 #include "aten/engine/arguments.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/ops/_sparse_compressed_tensor_unsafe.h>
-#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/empty.h>
 
 #include <c10/core/CPUAllocator.h>
@@ -13,6 +11,7 @@
 #include <cstring>
 #include <limits>
 
+#include "aten/engine/argument_words.h"
 #include "aten/tensor.h"
 #include "runtime/driver.h"
 
@@ -20,25 +19,7 @@ namespace openreg::engine {
 
 namespace {
 
-enum class Tag : uint8_t {
-  none, undefined, tensor, cpu_tensor, sparse_coo, sparse_compressed, sparse_again,
-  integer, real, boolean, complex, string, device, generator,
-  tensors, optional_tensors, integers, reals, booleans, scalars,
-};
-
-enum Flag : uint8_t { kWrappedNumber = 1, kConjugate = 2, kNegative = 4, kZero = 8, kCoalesced = 16, kRequiresGrad = 32 };
-
 constexpr size_t kMaxInlineBytes = 1024;  // larger CPU operands are copied to the device by whoever calls
-
-uint64_t head(Tag tag, uint8_t a = 0, uint8_t b = 0, uint8_t c = 0, uint32_t d = 0) {
-  return static_cast<uint64_t>(tag) | static_cast<uint64_t>(a) << 8 | static_cast<uint64_t>(b) << 16 | static_cast<uint64_t>(c) << 24 |
-         static_cast<uint64_t>(d) << 32;
-}
-Tag tag_of(uint64_t word) { return static_cast<Tag>(word & 0xff); }
-uint8_t a_of(uint64_t word) { return word >> 8 & 0xff; }
-uint8_t b_of(uint64_t word) { return word >> 16 & 0xff; }
-uint8_t c_of(uint64_t word) { return word >> 24 & 0xff; }
-uint32_t d_of(uint64_t word) { return static_cast<uint32_t>(word >> 32); }
 
 void apply_flags(at::Tensor& tensor, uint8_t flags) {
   if (flags & kWrappedNumber) tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
@@ -107,8 +88,7 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
   for (const int64_t stride : strides) push_both(static_cast<uint64_t>(stride));
 }
 
-bool Encoder::add_cpu_tensor(const at::Tensor& tensor) {
-  if (tensor.layout() != at::kStrided || tensor.nbytes() > kMaxInlineBytes || tensor.is_quantized()) return false;
+void Encoder::add_inline(const at::Tensor& tensor) {
   const at::Tensor dense = tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg() ? tensor : tensor.resolve_conj().resolve_neg().contiguous();
   const uint8_t flags = flags_of(tensor) & kWrappedNumber;
   push_both(head(Tag::cpu_tensor, static_cast<uint8_t>(dense.scalar_type()), flags, static_cast<uint8_t>(dense.dim())));
@@ -116,30 +96,12 @@ bool Encoder::add_cpu_tensor(const at::Tensor& tensor) {
   const size_t begin = words_.size();
   words_.resize(begin + (dense.nbytes() + 7) / 8);
   if (dense.nbytes() != 0) std::memcpy(words_.data() + begin, dense.const_data_ptr(), dense.nbytes());
-  return true;
 }
 
-bool Encoder::add_sparse(const at::Tensor& tensor) {
-  const auto layout = tensor.layout();
-  full_dispatch_ = true;
-  for (size_t i = 0; i < sparse_.size(); ++i) {
-    if (sparse_[i] != tensor.unsafeGetTensorImpl()) continue;
-    push_both(head(Tag::sparse_again, 0, 0, 0, static_cast<uint32_t>(i)));
-    return true;
-  }
-  sparse_.push_back(tensor.unsafeGetTensorImpl());
-  if (layout == at::kSparse) {
-    push_both(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0,
-                   static_cast<uint8_t>(tensor.dim())));
-    for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-    return add_any_tensor(tensor._indices()) && add_any_tensor(tensor._values());
-  }
-  const bool rows = layout == at::kSparseCsr || layout == at::kSparseBsr;
-  push_both(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout),
-                 static_cast<uint8_t>(tensor.dim())));
-  for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-  return add_any_tensor(rows ? tensor.crow_indices() : tensor.ccol_indices()) &&
-         add_any_tensor(rows ? tensor.col_indices() : tensor.row_indices()) && add_any_tensor(tensor.values());
+bool Encoder::add_cpu_tensor(const at::Tensor& tensor) {
+  if (tensor.layout() != at::kStrided || tensor.is_quantized() || tensor.is_nested() || tensor.nbytes() > kMaxInlineBytes) return false;
+  add_inline(tensor);
+  return true;
 }
 
 bool Encoder::add_any_tensor(const at::Tensor& tensor) {
@@ -150,7 +112,9 @@ bool Encoder::add_any_tensor(const at::Tensor& tensor) {
   if (tensor.is_cpu() && tensor.layout() == at::kStrided) return add_cpu_tensor(tensor);
   if (tensor.device().type() != kDeviceType) return false;
   if (tensor.layout() != at::kStrided) return tensor.layout() == at::kJagged ? false : add_sparse(tensor);
-  if (tensor.is_quantized() || tensor.is_nested() || !tensor.has_storage()) return false;
+  if (C10_UNLIKELY(tensor.is_quantized())) return add_quantized(tensor);
+  if (C10_UNLIKELY(tensor.is_nested())) return add_nested(tensor);
+  if (!tensor.has_storage()) return false;
   add_tensor(tensor);
   return true;
 }
@@ -188,6 +152,10 @@ bool Encoder::add_list(const c10::IValue& value, bool by_value) {
     return true;
   }
   const auto list = value.toListRef();
+  if (!list.empty() && list[0].isObject()) {
+    add_object(value);
+    return true;
+  }
   const bool optional_tensors = value.isOptionalTensorList();
   push_both(head(optional_tensors ? Tag::optional_tensors : Tag::scalars, 0, 0, 0, static_cast<uint32_t>(list.size())));
   for (const auto& element : list) {
@@ -225,6 +193,8 @@ bool Encoder::add(const c10::IValue& value, bool by_value) {
     }
   } else if (value.isDevice()) {
     push_both(head(Tag::device));
+  } else if (value.isObject()) {
+    add_object(value);
   } else {
     return false;
   }
@@ -269,22 +239,6 @@ at::Tensor Decoder::read_inline(uint64_t word) {
   return tensor;
 }
 
-at::Tensor Decoder::read_sparse(uint64_t word) {
-  const size_t dims = c_of(word);
-  const at::IntArrayRef sizes(reinterpret_cast<const int64_t*>(next_), dims);
-  next_ += dims;
-  const auto options = at::TensorOptions().dtype(static_cast<c10::ScalarType>(a_of(word)));
-  const at::Tensor first = read_tensor();
-  const at::Tensor second = read_tensor();
-  if (tag_of(word) == Tag::sparse_coo) {
-    sparse_.push_back(at::_sparse_coo_tensor_unsafe(first, second, sizes, options.layout(at::kSparse), (b_of(word) & kCoalesced) != 0));
-  } else {
-    const at::Tensor values = read_tensor();
-    sparse_.push_back(at::_sparse_compressed_tensor_unsafe(first, second, values, sizes, options.layout(static_cast<at::Layout>(b_of(word)))));
-  }
-  return sparse_.back();
-}
-
 c10::IValue Decoder::read_list(uint64_t word) {
   const uint32_t size = d_of(word);
   const auto fill = [&](auto list, auto&& next) {
@@ -316,6 +270,8 @@ c10::IValue Decoder::read() {
     case Tag::sparse_coo:
     case Tag::sparse_compressed: return read_sparse(word);
     case Tag::sparse_again: return sparse_[d_of(word)];
+    case Tag::quantized: return read_quantized(word);
+    case Tag::nested: return read_nested();
     case Tag::integer: return static_cast<int64_t>(pop());
     case Tag::real: return std::bit_cast<double>(pop());
     case Tag::boolean: return a_of(word) != 0;
@@ -333,6 +289,7 @@ c10::IValue Decoder::read() {
       const uint64_t seed = pop();
       return seeded_generator(seed, pop());
     }
+    case Tag::object: return objects_->at(d_of(word));
     default: return read_list(word);
   }
 }

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "aten/engine/staging.h"
 
@@ -61,15 +62,22 @@ class Encoder {
   // Whether two tensors of the call share a storage.
   bool shares_storage() const { return shares_storage_; }
 
-  // Whether a tensor is not plain strided, so that the call must be dispatched by its tensors' keys.
+  // Whether an argument is not plain: a tensor of another kind or a class object. The call must be dispatched by its arguments' keys.
   bool full_dispatch() const { return full_dispatch_; }
+
+  // Objects of C++ classes among the arguments (packed parameters) and lists of them. They do not fit into words: the Decoder needs them.
+  const std::vector<c10::IValue>& objects() const { return objects_; }
 
  private:
   bool add_any_tensor(const at::Tensor& tensor);
   uint8_t flags_of(const at::Tensor& tensor) const;
+  void add_inline(const at::Tensor& tensor);
   bool add_cpu_tensor(const at::Tensor& tensor);
   bool add_sparse(const at::Tensor& tensor);
+  bool add_quantized(const at::Tensor& tensor);
+  bool add_nested(const at::Tensor& tensor);
   bool add_list(const c10::IValue& value, bool by_value);
+  void add_object(const c10::IValue& value);
   void push(uint64_t word) { words_.push_back(word); }
   void push_number(uint64_t word, const c10::Scalar& value, bool by_value);
   void push_both(uint64_t word) {
@@ -88,13 +96,15 @@ class Encoder {
   c10::SmallVector<Storage, 8> storages_;
   c10::ScalarType first_dtype_ = c10::ScalarType::Undefined;
   c10::SmallVector<const c10::TensorImpl*, 2> sparse_;
+  std::vector<c10::IValue> objects_;
   bool full_dispatch_ = false, keep_requires_grad_ = false, shares_storage_ = false;
 };
 
 // Reads what an Encoder wrote. The tensors it makes own nothing on the device: their storages point into the kernel view.
 class Decoder {
  public:
-  explicit Decoder(const uint64_t* words) : next_(words) {}
+  // `objects`: what Encoder::objects() gave, or null when there was none.
+  explicit Decoder(const uint64_t* words, const std::vector<c10::IValue>* objects = nullptr) : next_(words), objects_(objects) {}
   c10::IValue read();
   at::Tensor read_tensor() { return read().toTensor(); }
 
@@ -103,9 +113,12 @@ class Decoder {
   at::Tensor read_strided(uint64_t head);
   at::Tensor read_inline(uint64_t head);
   at::Tensor read_sparse(uint64_t head);
+  at::Tensor read_quantized(uint64_t head);
+  at::Tensor read_nested();
   c10::IValue read_list(uint64_t head);
 
   const uint64_t* next_;
+  const std::vector<c10::IValue>* objects_;
   c10::SmallVector<c10::Storage, 8> storages_;
   c10::SmallVector<at::Tensor, 2> sparse_;
 };

@@ -163,7 +163,8 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     }
     return_alias.push_back(alias);
   }
-  for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::SparseCPU, c10::DispatchKey::SparseCsrCPU}) {
+  for (const auto key : {c10::DispatchKey::CPU, c10::DispatchKey::SparseCPU, c10::DispatchKey::SparseCsrCPU, c10::DispatchKey::QuantizedCPU,
+                         c10::DispatchKey::NestedTensorCPU}) {
     supported = supported || op.hasComputedKernelForDispatchKey(key);
   }
   supported = supported && known_namespace(name);

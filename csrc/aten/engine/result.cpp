@@ -10,6 +10,9 @@
 #include <ATen/ops/_sparse_compressed_tensor_unsafe.h>
 #include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 
+#include <ATen/quantized/Quantizer.h>
+
+#include <algorithm>
 #include <cstring>
 
 #include "aten/tensor.h"
@@ -87,7 +90,7 @@ at::Tensor ResultAdopter::adopt_strided(const at::Tensor& result) {
     aliased_ = true;
     adopted = make_alias(base, result.sizes(), result.strides(), result.storage_offset(), result.dtype());
   } else {
-    const size_t bytes = span_bytes(result);
+    const size_t bytes = std::min(span_bytes(result), result.storage().nbytes());  // elements smaller than a byte
     adopted = make_strided(device_, result.sizes(), result.strides(), result.dtype(), bytes);
     copy_owned(device_, adopted.mutable_data_ptr(), result, bytes);
     copied_ = true;
@@ -99,6 +102,8 @@ at::Tensor ResultAdopter::adopt_strided(const at::Tensor& result) {
 
 at::Tensor ResultAdopter::adopt_tensor(const at::Tensor& result) {
   if (!result.defined()) return result;
+  if (result.is_nested()) return adopt_nested(result);
+  if (result.is_quantized()) return adopt_quantized(result);
   const c10::Device device(kDeviceType, device_);
   const auto options = result.options().device(device);
   // Core's sparse constructors take the current device for granted.
@@ -146,6 +151,8 @@ bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceI
                                                                       adopter.adopt_tensor(twin.values()), twin.sizes());
     return true;
   }
+  if (original.is_nested()) return false;  // its sizes never change
+  if (original.is_quantized()) at::set_quantizer_(original, adopter.adopt_quantizer(twin));
   c10::TensorImpl* impl = original.unsafeGetTensorImpl();
   const c10::Storage& storage = original.storage();
   // A kernel that grew the twin moved it into CPU memory of its own.

@@ -1,6 +1,7 @@
 // Results of waited calls: from CPU tensors to device tensors.
 #pragma once
 
+#include <ATen/core/QuantizerBase.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/stack.h>
 
@@ -17,11 +18,15 @@ class ResultAdopter {
       : device_(device), originals_(originals), call_(call) {}
   c10::IValue adopt(const c10::IValue& result);
   at::Tensor adopt_tensor(const at::Tensor& result);
+  // The quantizer of a quantized result, with scales and zero points on the device.
+  at::QuantizerPtr adopt_quantizer(const at::Tensor& result);
   bool copied() const { return copied_; }
   bool aliased() const { return aliased_; }
 
  private:
   at::Tensor adopt_strided(const at::Tensor& result);
+  at::Tensor adopt_quantized(const at::Tensor& result);
+  at::Tensor adopt_nested(const at::Tensor& result);
   at::Tensor find_alias(const at::Tensor& result) const;
 
   c10::DeviceIndex device_;

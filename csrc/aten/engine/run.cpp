@@ -260,7 +260,7 @@ std::shared_ptr<MemoEntry> learn(const Call& call, const WaitedCall& waited, con
     }
     if (!waited.results[i].isTensor()) return nullptr;
     const at::Tensor& result = waited.results[i].toTensor();
-    if (result.defined() && (result.layout() != at::kStrided || result.is_conj() || result.is_neg() || result._is_zerotensor())) return nullptr;
+    if (result.defined() && (result.layout() != at::kStrided || result.is_quantized() || result.is_nested() || result.is_conj() || result.is_neg() || result._is_zerotensor())) return nullptr;
     entry->results.push_back(meta_of(result));
   }
   return entry;
@@ -268,8 +268,8 @@ std::shared_ptr<MemoEntry> learn(const Call& call, const WaitedCall& waited, con
 
 void throw_cannot_travel(const Call& call) {
   TORCH_CHECK_NOT_IMPLEMENTED(false, "Could not run '", call.record.name,
-                              "' on openreg: an argument has a kind or layout that its kernels do not take (quantized and nested tensors, "
-                              "streams and Python objects among them).");
+                              "' on openreg: an argument has a kind or layout that its kernels do not take (streams and Python objects "
+                              "among them).");
 }
 
 // Runs the call on its stream and waits for it.
@@ -277,6 +277,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
   const OpRecord& record = call.record;
   const auto inferred = key != nullptr && checking_metadata() ? infer(record, call.arguments) : nullptr;
   auto waited = std::make_shared<WaitedCall>();
+  waited->objects = encoder.objects();
   TaskHeader header = {};
   header.record = &record;
   header.waited = new std::shared_ptr<WaitedCall>(waited);  // the task's, once the stream has accepted it
@@ -419,7 +420,7 @@ void launch(const c10::OperatorHandle& op, Stack arguments) {
   std::optional<Staging> staging;
   if (!has_kernel_view(call.device)) staging.emplace(current_stream(call.device));
   Encoder encoder(call.device, words, nullptr, staging ? &*staging : nullptr);
-  if (!encode(call, encoder, reserve(call))) throw_cannot_travel(call);
+  if (!encode(call, encoder, reserve(call)) || !encoder.objects().empty()) throw_cannot_travel(call);
   TaskHeader header = {};
   header.record = &record;
   header.state = capture_launch_state();

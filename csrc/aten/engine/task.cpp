@@ -60,11 +60,12 @@ void note_block(c10::SmallVectorImpl<Block>& blocks, uint32_t index, const c10::
 void bring_back(const TaskHeader& task, const Block& block, const at::Tensor& moved) {
   TORCH_INTERNAL_ASSERT(moved.sizes() == at::IntArrayRef(block.sizes), task.record->name,
                         ": a written tensor has another size than the engine expected; take the operator off memo_ops.inc");
+  if (moved.numel() == 0) return;
   at::from_blob(block.data, block.sizes, block.strides, moved.options()).copy_(moved);
 }
 
 void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& stack) {
-  Decoder decoder(words);
+  Decoder decoder(words, task.waited ? &(*task.waited)->objects : nullptr);
   for (uint32_t i = 0; i < task.arguments; ++i) stack.push_back(decoder.read());
   if (task.waited != nullptr) (*task.waited)->arguments = stack;
   if (!task.copy_results) {

@@ -19,6 +19,7 @@ namespace openreg::engine {
 struct WaitedCall {
   torch::jit::Stack arguments;  // CPU tensors over the kernel view, as the kernel left them
   torch::jit::Stack results;
+  std::vector<c10::IValue> objects;  // see Encoder::objects()
   bool ran = false;  // false after the wait: the stream skipped it
   std::exception_ptr exception;
   std::vector<c10::Warning> warnings;
