@@ -37,3 +37,8 @@ def numbers(shape, dtype=torch.float64, seed=0):
 def reals(shape, seed=0, dtype="float64"):
     """Normally distributed numbers as numpy array."""
     return numpy.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def synchronize(device):
+    """Waits for a device; an error that depends on values is raised here at the latest."""
+    torch.get_device_module(device).synchronize()

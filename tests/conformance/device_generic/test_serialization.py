@@ -11,6 +11,8 @@ from reference import EVERY_DTYPE, NUMPY_DTYPES, host, numbers
 from torch.testing._internal.common_device_type import deviceCountAtLeast, dtypes, instantiate_device_type_tests, onlyAccelerator
 from torch.testing._internal.common_utils import TestCase, parametrize, run_tests
 
+TYPED = tuple(dtype for dtype in EVERY_DTYPE if dtype in (*NUMPY_DTYPES, torch.bfloat16))  # the ones with a typed storage
+
 
 def saved(thing, **options):
     buffer = io.BytesIO()
@@ -40,17 +42,21 @@ class TestSerialization(TestCase):
         self.assertTrue(same_bytes(back, x))
         self.assertTrue(same_bytes(torch.load(saved(x), map_location="cpu", weights_only=weights_only), x))
         self.assertTrue(same_bytes(torch.load(saved(x.cpu()), map_location=device, weights_only=weights_only), x))
-        old = torch.load(saved(x, _use_new_zipfile_serialization=False), weights_only=weights_only)
-        self.assertEqual(old.device, x.device)
-        self.assertTrue(same_bytes(old, x))
 
-    @dtypes(*EVERY_DTYPE)
-    def test_pickle_and_deepcopy(self, device, dtype):
+    @dtypes(*TYPED)
+    def test_the_old_format_and_pickle(self, device, dtype):
         x = patterned(dtype, device)
-        for back in (pickle.loads(pickle.dumps(x)), copy.deepcopy(x)):
+        for back in (torch.load(saved(x, _use_new_zipfile_serialization=False)), pickle.loads(pickle.dumps(x))):
             self.assertEqual(back.device, x.device)
             self.assertTrue(same_bytes(back, x))
-            self.assertNotEqual(back.data_ptr(), x.data_ptr())
+
+    @dtypes(*EVERY_DTYPE)
+    def test_deepcopy(self, device, dtype):
+        x = patterned(dtype, device)
+        back = copy.deepcopy(x)
+        self.assertEqual(back.device, x.device)
+        self.assertTrue(same_bytes(back, x))
+        self.assertNotEqual(back.data_ptr(), x.data_ptr())
 
     @parametrize("name", ["transposed", "sliced", "expanded", "element", "empty", "conj", "neg", "channels_last"])
     def test_strides_and_bits_come_back(self, device, name):
@@ -60,7 +66,8 @@ class TestSerialization(TestCase):
             "element": lambda: z[1, 2, 3, 4], "empty": lambda: z[:, 3:], "conj": lambda: z.conj(), "neg": lambda: z.conj().imag,
             "channels_last": lambda: z.to(memory_format=torch.channels_last),
         }[name]()  # fmt: skip
-        for back in (torch.load(saved(view)), pickle.loads(pickle.dumps(view)), copy.deepcopy(view)):
+        self.assertEqual(host(copy.deepcopy(view)), host(view))
+        for back in (torch.load(saved(view)), pickle.loads(pickle.dumps(view))):
             self.assertEqual(host(back), host(view))
             self.assertEqual((back.stride(), back.is_conj(), back.is_neg(), back.device), (view.stride(), view.is_conj(), view.is_neg(), view.device))
 
@@ -112,7 +119,6 @@ class TestSerialization(TestCase):
         twin = copy.deepcopy(parameter)
         parameter.sum().backward()
         self.assertIsNone(twin.grad)
-        self.assertEqual(copy.deepcopy(parameter).grad.tolist(), [1, 1])
         with self.assertRaisesRegex(RuntimeError, "Only Tensors created explicitly by the user"):
             copy.deepcopy(parameter * 2)
 
@@ -140,11 +146,12 @@ class TestSerialization(TestCase):
     @dtypes(torch.float32, torch.int64, torch.bool, torch.complex64, torch.bfloat16, torch.uint8)
     def test_dlpack_shares_memory(self, device, dtype):
         x = torch.tensor(numbers((3, 4), dtype if dtype != torch.bfloat16 else torch.float32), device=device).to(dtype)
-        y = torch.from_dlpack(x.t())
+        y = torch.from_dlpack(torch.utils.dlpack.to_dlpack(x.t()))
         self.assertEqual((y.device, y.dtype, y.stride(), y.data_ptr()), (x.device, dtype, x.t().stride(), x.data_ptr()))
         y.fill_(1)
         self.assertEqual(host(x).sum(), 12)
-        self.assertEqual(torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(x)), x)
+        del x
+        self.assertEqual(host(y).sum(), 12)
 
     @onlyAccelerator
     @deviceCountAtLeast(2)
