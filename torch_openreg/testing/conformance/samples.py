@@ -12,6 +12,8 @@ import numpy
 import torch
 from torch.testing._internal.opinfo.core import SampleInput
 
+DIFFERENTIATED = ("gradient",)  # modes whose inputs require a gradient
+
 
 def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
@@ -39,7 +41,7 @@ def row_seed(seed: int, row_id: str) -> int:
 def draw(op, dtype: torch.dtype, mode: str, seed: int) -> list[SampleInput]:
     """All samples of the operator's entry, made on the CPU."""
     seed_everything(seed)
-    return list(op.sample_inputs("cpu", dtype, requires_grad=mode == "gradient", set_seed=False))
+    return list(op.sample_inputs("cpu", dtype, requires_grad=mode in DIFFERENTIATED, set_seed=False))
 
 
 def choose(total: int, wanted: int) -> list[int]:
@@ -67,6 +69,24 @@ def copy_sample(sample: SampleInput, device: torch.device) -> SampleInput:
             broadcasts_input=sample.broadcasts_input,
             name=sample.name,
         )
+
+
+def refilled(sample: SampleInput):
+    """Samples with the same metadata and other values: zeros, ones, and small numbers that differ."""
+    for fill in (torch.Tensor.zero_, lambda tensor: tensor.fill_(1), _count_up):
+        copy = copy_sample(sample, torch.device("cpu"))
+        with torch.no_grad():
+            for tensor in tensors((copy.input, copy.args, copy.kwargs)):
+                if tensor.layout == torch.strided and not tensor.is_quantized:
+                    fill(tensor.detach())
+        yield copy
+
+
+def _count_up(tensor: torch.Tensor) -> None:
+    """Different values from 0 up, on a matrix's diagonal larger than beside it."""
+    tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape) % 5 / (1 if tensor.dtype == torch.bool else 4))
+    if tensor.dim() >= 2 and (tensor.is_floating_point() or tensor.is_complex()):
+        tensor.diagonal(dim1=-2, dim2=-1).add_(8)
 
 
 def leaves(sample: SampleInput) -> list[torch.Tensor]:

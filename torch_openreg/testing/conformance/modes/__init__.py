@@ -1,0 +1,12 @@
+"""The calling forms of the kit, a file each: what a mode runs for one sample, and what it compares.
+
+RUNNERS has, for each name of `rows.MODES`, `run(case)`: it raises calls.CpuCannot when the CPU cannot run the sample in this
+form, compare.Mismatch when the device differs, and lets the device's own errors through. `case` is a calls.Case.
+"""
+
+from . import forward, gradient
+
+RUNNERS = {
+    "forward": forward.run,
+    "gradient": gradient.run,
+}
