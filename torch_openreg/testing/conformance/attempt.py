@@ -28,6 +28,8 @@ class Attempt:
 def attempt(call, wait=None) -> Attempt:
     """Runs `call()`. With `wait`, waits for the device afterwards when the call raised nothing."""
     outcome = Attempt()
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # a warning that PyTorch gives once for each process would belong to whoever calls first
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -39,6 +41,7 @@ def attempt(call, wait=None) -> Attempt:
                 wait()
             except Exception as error:
                 outcome.error, outcome.late = error, True
+    torch.set_warn_always(always)
     outcome.warned = tuple(f"{item.category.__name__}: {item.message}" for item in caught)
     return outcome
 

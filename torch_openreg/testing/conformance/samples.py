@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch.testing._internal.opinfo.core import SampleInput
 
-DIFFERENTIATED = ("gradient",)  # modes whose inputs require a gradient
+DIFFERENTIATED = ("gradient", "gradgrad", "forward_ad")  # modes whose inputs require a gradient
 
 
 def seed_everything(seed: int) -> None:
@@ -39,8 +39,10 @@ def row_seed(seed: int, row_id: str) -> int:
 
 
 def draw(op, dtype: torch.dtype, mode: str, seed: int) -> list[SampleInput]:
-    """All samples of the operator's entry, made on the CPU."""
+    """All samples of the operator's entry, made on the CPU: for `errors` those that must raise, where the CPU has the dtype."""
     seed_everything(seed)
+    if mode == "errors" and dtype in op.supported_dtypes("cpu"):
+        return [item.sample_input for item in op.error_inputs("cpu", set_seed=False)] if op.error_inputs_func else []
     return list(op.sample_inputs("cpu", dtype, requires_grad=mode in DIFFERENTIATED, set_seed=False))
 
 
@@ -69,6 +71,50 @@ def copy_sample(sample: SampleInput, device: torch.device) -> SampleInput:
             broadcasts_input=sample.broadcasts_input,
             name=sample.name,
         )
+
+
+def copy_tensor(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy with the same strides and offset on the device."""
+    copier = _Copier(device)
+    copier.count(tensor)
+    return copier.copy(tensor)
+
+
+class Stays:
+    """An argument that `copy_sample` copies to the CPU and not to the device."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
+
+
+def mapped(sample: SampleInput, change) -> SampleInput | None:
+    """The sample with change(tensor) in the place of each strided tensor, where that is not None; None when it always is."""
+    made: dict[int, object] = {}
+
+    def replace(value):
+        if isinstance(value, torch.Tensor):
+            if id(value) not in made:
+                usable = value.layout == torch.strided and not value.is_nested and not value.is_quantized
+                made[id(value)] = change(value) if usable else None
+            found = made[id(value)]
+            return value if found is None else found
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(replace, value))
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(replace, value))
+        if isinstance(value, dict):
+            return {key: replace(item) for key, item in value.items()}
+        return value
+
+    out = SampleInput(
+        replace(sample.input),
+        args=tuple(map(replace, sample.args)),
+        kwargs={name: replace(value) for name, value in sample.kwargs.items()},
+        output_process_fn_grad=sample.output_process_fn_grad,
+        broadcasts_input=sample.broadcasts_input,
+        name=sample.name,
+    )
+    return out if any(value is not None for value in made.values()) else None
 
 
 def refilled(sample: SampleInput):
@@ -145,6 +191,8 @@ class _Copier:
             if id(value) not in self.copies:
                 self.copies[id(value)] = self._tensor(value)
             return self.copies[id(value)]
+        if isinstance(value, Stays):
+            return value.tensor.clone()
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*(self.copy(item) for item in value))
         if isinstance(value, (list, tuple)):

@@ -4,9 +4,19 @@ RUNNERS has, for each name of `rows.MODES`, `run(case)`: it raises calls.CpuCann
 form, compare.Mismatch when the device differs, and lets the device's own errors through. `case` is a calls.Case.
 """
 
-from . import forward, gradient
+from . import errors, forward, forward_ad, func, gradgrad, gradient, inplace, layouts, out, scalars, views, warnings
 
 RUNNERS = {
     "forward": forward.run,
     "gradient": gradient.run,
+    "gradgrad": gradgrad.run,
+    "forward_ad": forward_ad.run,
+    "out": out.run,
+    "inplace": inplace.run,
+    "layouts": layouts.run,
+    "views": views.run,
+    "scalars": scalars.run,
+    "func": func.run,
+    "errors": errors.run,
+    "warnings": warnings.run,
 }
