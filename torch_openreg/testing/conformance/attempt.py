@@ -47,14 +47,15 @@ def attempt(call, wait=None) -> Attempt:
 
 
 def meaning(text: str, device_type: str = "") -> str:
-    """The text without what differs between two devices that mean the same."""
-    text = text.split("\nException raised from")[0]
+    """The text without what differs between two devices that mean the same: names, addresses, values, ways to write sizes."""
+    text = re.split(r"\nException raised from|\nValue: ", text)[0]
     text = re.sub(r"0x[0-9a-fA-F]+", "ADDRESS", text)
+    text = re.sub(r"(Could not run '[^']*').*", r"\1", text, flags=re.DOTALL)
     text = re.sub(r'"[^"\n]*" not implemented for', "KERNEL not implemented for", text)
     names = "|".join(re.escape(name) for name in (*DEVICE_NAMES, device_type) if name)
     text = re.sub(rf"torch\.({names})\.(\w+Tensor)", r"torch.\2", text, flags=re.IGNORECASE)
     text = re.sub(rf"\b({names})(:\d+|, index=\d+)?\b", "DEVICE", text, flags=re.IGNORECASE)
-    return " ".join(text.split())
+    return " ".join(re.sub(r"[\[\](),]", " ", text).split())
 
 
 def check_error(expected: Exception, actual: Attempt, device: torch.device, depends_on_data, where: str) -> None:

@@ -123,9 +123,14 @@ def refilled(sample: SampleInput):
         copy = copy_sample(sample, torch.device("cpu"))
         with torch.no_grad():
             for tensor in tensors((copy.input, copy.args, copy.kwargs)):
-                if tensor.layout == torch.strided and not tensor.is_quantized:
-                    fill(tensor.detach())
+                if tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested:
+                    fill(tensor.detach() if _apart(tensor) else torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage()))
         yield copy
+
+
+def _apart(tensor: torch.Tensor) -> bool:
+    """Whether no element of the tensor lies where another does."""
+    return 0 not in [stride for size, stride in zip(tensor.shape, tensor.stride()) if size > 1]
 
 
 def _count_up(tensor: torch.Tensor) -> None:

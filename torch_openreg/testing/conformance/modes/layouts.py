@@ -36,7 +36,6 @@ def with_input(sample, change):
 
 def _memory(output, inputs, earlier) -> str:
     """Whose memory a result is in, in words."""
-    view = " (a view)" if output._is_view() else ""
     if output.layout != torch.strided or output.is_nested:
         return f"{output.layout}"
     for kind, others in (("input", inputs), ("output", earlier)):
@@ -44,8 +43,8 @@ def _memory(output, inputs, earlier) -> str:
             if other is output:
                 return f"{kind} {place} itself"
             if other.layout == torch.strided and not other.is_nested and _storage(other) == _storage(output):
-                return f"that of {kind} {place} from {output.storage_offset()}{view}"
-    return f"its own{view}"
+                return f"that of {kind} {place} from {output.storage_offset()}, {'a view' if output._is_view() else 'not a view'}"
+    return "its own"
 
 
 def _storage(tensor) -> int:

@@ -4,10 +4,11 @@ Compared are values, sizes, strides and offset of the tensors given, whether the
 """
 
 import torch
+from torch.testing._internal.opinfo.core import DecorateInfo
 
 from .. import samples as sampling
 from ..attempt import attempt
-from ..calls import CPU, CpuCannot, on_device
+from ..calls import CPU, CpuCannot, on_device, reference
 from ..compare import Mismatch
 
 # What a call may be asked to write into, besides its own dtype: one that loses, one that fits.
@@ -24,7 +25,7 @@ def run(case) -> None:
         except _DoesNotApply:
             continue
         case.agree(_form(case, outs, isinstance(result, torch.Tensor)), variant, warn=True)
-    if case.under_test.device.type != "cpu":
+    if case.under_test.device.type != "cpu" and not _leaves_the_device_open(case.info):
         _wrong_device(case, tensors, isinstance(result, torch.Tensor))
 
 
@@ -86,16 +87,24 @@ def _transposed(tensor):
     return _filled(tensor.shape[::-1], tensor.dtype).permute(*reversed(range(tensor.dim())))
 
 
+def _leaves_the_device_open(info) -> bool:
+    """Whether PyTorch's own test of `out=` is known to fail for this entry on every device."""
+    return any(isinstance(item, DecorateInfo) and item.test_name == "test_out" and item.device_type is None for item in info.decorators)
+
+
 def _wrong_device(case, tensors, single) -> None:
     """A result on the device does not go into memory of the CPU."""
     variant = case.stage.variant = "out on the CPU"
 
     def form(copy, side):
         given = [torch.full_like(t, 1) for t in tensors]
-        return case.info(copy.input, *copy.args, **copy.kwargs, out=given[0] if single else tuple(given))
+        return {"returned": case.info(copy.input, *copy.args, **copy.kwargs, out=given[0] if single else tuple(given))}
 
+    if reference(case, form).error is not None:
+        return
     found = on_device(case, form, wait=True)
     if found.error is None:
         raise Mismatch(f"{variant}: no error for a call on {case.under_test.device}")
     if found.late or not isinstance(found.error, RuntimeError):
-        raise Mismatch(f"{variant}: raises {'late, ' if found.late else ''}{type(found.error).__name__}: {found.error}; expected RuntimeError at the call")
+        late = "late, " if found.late else ""
+        raise Mismatch(f"{variant}: raises {late}{type(found.error).__name__}: {found.error}; expected RuntimeError at the call")
