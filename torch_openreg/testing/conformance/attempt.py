@@ -53,7 +53,8 @@ def meaning(text: str, device_type: str = "") -> str:
     text = re.sub(r"(Could not run '[^']*').*", r"\1", text, flags=re.DOTALL)
     text = re.sub(r'"[^"\n]*" not implemented for', "KERNEL not implemented for", text)
     names = "|".join(re.escape(name) for name in (*DEVICE_NAMES, device_type) if name)
-    text = re.sub(rf"torch\.({names})\.(\w+Tensor)", r"torch.\2", text, flags=re.IGNORECASE)
+    text = re.sub(rf"\btorch\.(?:(?:{names})\.)?(\w+)Tensor\b", r"\1Type", text, flags=re.IGNORECASE)
+    text = re.sub(rf"\b(?:{names})(\w+Type)\b", r"\1", text, flags=re.IGNORECASE)
     text = re.sub(rf"\b({names})(:\d+|, index=\d+)?\b", "DEVICE", text, flags=re.IGNORECASE)
     return " ".join(re.sub(r"[\[\](),]", " ", text).split())
 

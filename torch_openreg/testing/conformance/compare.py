@@ -17,6 +17,8 @@ COMPARING_TESTS = ("test_compare_cpu", "test_noncontiguous_samples", "test_varia
 # many such terms: 8 units of the dtype's precision, 16 for derivatives, relative and absolute.
 UNITS = {"gradient": 16, "gradgrad": 16, "forward_ad": 16, "func": 16}
 OTHER_UNITS = 8
+# Second derivatives sum more terms than the tolerances of the dtypes with more bits are made for.
+SECOND_UNITS, MORE_BITS = 64, {torch.float32: 2**-23, torch.complex64: 2**-23}
 FEW_BITS = {torch.float16: 2**-10, torch.bfloat16: 2**-7, torch.complex32: 2**-10}
 MOMENTS_FROM = 64  # elements that a random output needs before its mean says anything
 NARROW_FLOATS = tuple(
@@ -51,6 +53,8 @@ def operator_tolerances(op, mode: str):
     """
     units = UNITS.get(mode, OTHER_UNITS)
     floors = {dtype: (units * unit, units * unit) for dtype, unit in FEW_BITS.items()}
+    if mode == "gradgrad":
+        floors |= {dtype: (SECOND_UNITS * unit, SECOND_UNITS * unit) for dtype, unit in MORE_BITS.items()}
     for info in op.decorators:
         if isinstance(info, DecorateInfo):
             if info.test_name not in (None, *COMPARING_TESTS) or info.active_if is False:

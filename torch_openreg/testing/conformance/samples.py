@@ -124,7 +124,7 @@ def refilled(sample: SampleInput):
         with torch.no_grad():
             for tensor in tensors((copy.input, copy.args, copy.kwargs)):
                 if tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested:
-                    fill(tensor.detach() if _apart(tensor) else torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage()))
+                    fill(tensor.detach() if _apart(tensor) else torch.empty(0, dtype=tensor.dtype, device="cpu").set_(tensor.untyped_storage()))
         yield copy
 
 
@@ -242,7 +242,7 @@ class _Copier:
         storage = original.untyped_storage()
         base = self.bases.get(storage._cdata)
         if base is None:
-            flat = torch.empty(0, dtype=plain.dtype).set_(storage)
+            flat = torch.empty(0, dtype=plain.dtype, device=storage.device).set_(storage)
             base = self.bases[storage._cdata] = self._whole(flat)
         typed = base if base.dtype == plain.dtype else base.view(plain.dtype)
         return typed.as_strided(plain.size(), plain.stride(), plain.storage_offset())

@@ -14,12 +14,16 @@ from ..compare import Mismatch
 # What a call may be asked to write into, besides its own dtype: one that loses, one that fits.
 OTHER_DTYPES = {"bool": (torch.uint8, torch.float32), "integer": (torch.bool, torch.float32), "float": (torch.int64, torch.float64),
                 "complex": (torch.float32, torch.complex128)}  # fmt: skip
+# Operators whose CPU kernel writes outside of its memory when a batched result is transposed; the CPU gives no reference for that.
+UNSAFE_ON_CPU = {"tril", "triu", "lu_unpack", "linalg.lu"}
 
 
 def run(case) -> None:
     result = _result(case)
     tensors = [result] if isinstance(result, torch.Tensor) else list(result)
     for variant, change in _variants(tensors[0].dtype).items():
+        if case.info.name in UNSAFE_ON_CPU and variant == "transposed out":
+            continue
         try:
             outs = [change(tensor) for tensor in tensors]
         except _DoesNotApply:
