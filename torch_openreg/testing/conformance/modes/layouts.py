@@ -21,7 +21,7 @@ def run(case) -> None:
     case.agree(form)
     for name, change in LAYOUTS.items():
         if (changed := with_tensors(case.sample, change)) is not None:
-            case.agree_where_the_cpu_does(form, f"{name} inputs", changed)
+            case.agree(form, f"{name} inputs", sample=changed)
 
 
 def with_tensors(sample, change):
