@@ -9,8 +9,15 @@ from torch_openreg.testing.conformance.rows import Row
 class Entry:
     """An operator entry with what `select` reads."""
 
-    def __init__(self, name, dtypes, backward=()):
+    supports_gradgrad = supports_forward_ad = supports_out = True
+    error_inputs_func = None
+
+    def __init__(self, name, dtypes, backward=(), **attributes):
         self.full_name, self.dtypes, self.backward = name, dtypes, backward
+        self.__dict__.update(attributes)
+
+    def get_inplace(self):
+        return None
 
     def supported_dtypes(self, device):
         return {f"torch.{dtype}" for dtype in self.dtypes}
@@ -49,7 +56,29 @@ def test_the_default_selection_is_the_main_job():
 
 
 def test_full_selects_every_dtype_that_the_cpu_supports():
-    assert len(rows.select([ADD], full=True)) == 5
+    for mode, dtypes in (("forward", 3), ("gradient", 2), ("out", 3), ("inplace", 0), ("views", 2), ("errors", len(rows.DTYPES) - 3)):
+        assert len(rows.select([ADD], modes=[mode], full=True)) == dtypes, mode
+
+
+def test_a_mode_has_rows_where_the_entry_has_the_form():
+    bare = Entry("bare", ["float32", "float16"], ["float32", "float16"], supports_gradgrad=False, supports_forward_ad=False, supports_out=False)
+    assert {row.mode for row in rows.select([bare], modes=rows.MODES)} == {
+        "forward", "gradient", "layouts", "views", "scalars", "func", "errors", "warnings",
+    }  # fmt: skip
+    assert ids(rows.select([ADD], modes=["gradgrad"], full=True)) == ["add:float32:gradgrad", "add:float64:gradgrad"]
+    assert "add:float32:errors" not in ids(rows.select([ADD], modes=["errors"], full=True)), "the CPU has the dtype, the entry no errors"
+
+
+def test_a_named_mode_comes_in_its_own_dtypes():
+    assert ids(rows.select([ADD], modes=["out"])) == ["add:float32:out", "add:int64:out"]
+    row = Row("add", "float32", "out")
+    assert rows.samples_for(row, None, full=False) == rows.OTHER_MODES["out"]["float32"]
+
+
+def test_every_mode_has_a_runner():
+    from torch_openreg.testing.conformance.modes import RUNNERS
+
+    assert tuple(RUNNERS) == rows.MODES and set(rows.OTHER_MODES) | {"forward", "gradient"} == set(rows.MODES)
 
 
 def test_named_dtypes_come_in_every_mode_that_has_them():

@@ -24,8 +24,8 @@ def add_parser(commands) -> None:
     _add_device_arguments(run)
     run.add_argument("--ops", type=_names, default=(), metavar="GLOB,...", help="operators by full name (default: all)")
     run.add_argument("--dtypes", type=_dtype_names, default=(), metavar="NAME,...", help="dtypes, as in float32,int64")
-    run.add_argument("--mode", type=_modes, default=(), metavar="NAME,...", help=f"modes: {','.join(rows.MODES)}")
-    run.add_argument("--full", action="store_true", help="all samples and all dtypes, unless other options restrict them")
+    run.add_argument("--mode", type=_modes, default=(), metavar="NAME,...", help=f"all, or of {','.join(rows.MODES)}")
+    run.add_argument("--full", action="store_true", help="all samples, dtypes and modes, unless other options restrict them")
     run.add_argument("--workers", type=_positive, default=min(4, _cpus()), help="worker processes (default: %(default)s)")
     run.add_argument("--timeout", type=_seconds, default=60.0, metavar="TIME", help="limit for one row (default: 60s)")
     run.add_argument("--time-budget", type=_seconds, metavar="TIME", help="as in 5m: run a fair part, skip the rest")
@@ -154,6 +154,8 @@ def _dtype_names(text: str) -> tuple[str, ...]:
 
 def _modes(text: str) -> tuple[str, ...]:
     names = _names(text)
+    if names == ("all",):
+        return rows.MODES
     if unknown := [name for name in names if name not in rows.MODES]:
         raise argparse.ArgumentTypeError(f"unknown mode {', '.join(unknown)}; the modes are {', '.join(rows.MODES)}")
     return names

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from .result import OUTCOMES, RowResult
-from .rows import DEFAULT_SELECTION
+from .rows import CHOSEN, MODES
 
 GROUPS_SHOWN = 20
 
@@ -103,11 +103,11 @@ def summary_table(results) -> str:
 
 
 def _table_order(group):
-    """Forward before gradient; the dtypes of the main job first, in its order."""
+    """Modes in their order; the dtypes that run without options first, in their order."""
     (mode, dtype), _ = group
-    main = list(DEFAULT_SELECTION)
+    main = list(CHOSEN)
     place = main.index((mode, dtype)) if (mode, dtype) in main else len(main)
-    return mode, place, dtype
+    return MODES.index(mode) if mode in MODES else len(MODES), place, dtype
 
 
 def _table_line(mode: str, dtype: str, members) -> list[str]:

@@ -7,7 +7,8 @@ import torch: operators are passed in, dtypes are names.
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-MODES = ("forward", "gradient")
+# The calling forms, in the order of the tables. `forward` and `gradient` are the main job.
+MODES = ("forward", "gradient", "gradgrad", "forward_ad", "out", "inplace", "layouts", "views", "scalars", "func", "errors", "warnings")
 
 # The main job: mode and dtype -> samples per row. Sized for five minutes on two cores with a wide margin: the CPU
 # against itself takes about one minute.
@@ -20,6 +21,25 @@ DEFAULT_SELECTION = {
     ("forward", "bfloat16"): 24,
     ("forward", "complex64"): 24,
 }
+# The other modes, when they are named: mode -> dtype -> samples per row.
+OTHER_MODES = {
+    "gradgrad": {"float32": 12, "complex64": 6},
+    "forward_ad": {"float32": 12, "complex64": 6},
+    "out": {"float32": 8, "int64": 4, "bool": 4, "complex64": 4},
+    "inplace": {"float32": 12, "int64": 8, "bool": 8, "complex64": 8},
+    "layouts": {"float32": 12, "int64": 4, "bool": 4, "complex64": 4},
+    "views": {"complex64": 12, "float32": 8},
+    "scalars": {"float32": 6, "int64": 4, "bool": 4, "complex64": 4},
+    "func": {"float32": 4, "int64": 2},
+    "errors": {"float32": 24, "int64": 4, "bool": 4, "float16": 4, "bfloat16": 4, "complex64": 4},
+    "warnings": {"float32": 12, "int64": 4, "complex64": 4},
+}
+CHOSEN = {**DEFAULT_SELECTION, **{(mode, dtype): n for mode, dtypes in OTHER_MODES.items() for dtype, n in dtypes.items()}}
+TWICE_DIFFERENTIATED = ("float32", "float64", "complex64", "complex128")
+DTYPES = (
+    "bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64",
+    "complex32", "complex64", "complex128",
+)  # fmt: skip
 OTHER_SAMPLES = 24  # samples per row for a mode and dtype that the main job does not name
 ALL_SAMPLES = 0
 
@@ -64,36 +84,60 @@ def samples_for(row: Row, samples: int | None, full: bool) -> int:
     """How many samples of the row to run; ALL_SAMPLES means every one. An explicit number wins."""
     if samples is not None:
         return samples
-    return ALL_SAMPLES if full else DEFAULT_SELECTION.get((row.mode, row.dtype), OTHER_SAMPLES)
+    return ALL_SAMPLES if full else CHOSEN.get((row.mode, row.dtype), OTHER_SAMPLES)
 
 
 def select(ops, *, globs=(), dtypes=(), modes=(), full=False) -> list[Row]:
     """The rows of a run, in the order of the operator database.
 
-    `ops` are OpInfo objects. Only dtypes that the CPU supports make a row. Without `dtypes` and `modes` the rows are
-    those of the main job, or all of them when `full`. With only one of the two given, the other is not restricted
-    when `full`, and otherwise is what the main job has (for `dtypes`: forward, and gradient where there is one).
+    `ops` are OpInfo objects. Only dtypes that the CPU supports make a row (and in `errors` those that it does not).
+    Without `dtypes` and `modes` the rows are those of the main job, or all of them when `full`. Modes alone come in the
+    dtypes of CHOSEN unless `full`; dtypes alone come in forward and gradient unless `full`.
     """
+    wanted = modes or (MODES if full else ("forward", "gradient"))
     rows = []
     for op in ops:
         if globs and not matches(op.full_name, globs):
             continue
         for mode in MODES:
-            if modes and mode not in modes:
+            if mode not in wanted:
                 continue
-            for dtype in cpu_dtypes(op, mode):
+            for dtype in row_dtypes(op, mode):
                 if dtypes and dtype not in dtypes:
                     continue
-                if not (full or dtypes) and (mode, dtype) not in DEFAULT_SELECTION:
+                if not (full or dtypes) and (mode, dtype) not in CHOSEN:
                     continue
                 rows.append(Row(op.full_name, dtype, mode))
     return rows
 
 
-def cpu_dtypes(op, mode: str) -> list[str]:
-    """The names of the dtypes that the CPU supports for this operator in this mode, sorted."""
-    found = op.supported_backward_dtypes("cpu") if mode == "gradient" else op.supported_dtypes("cpu")
-    return sorted(str(dtype).removeprefix("torch.") for dtype in found)
+def row_dtypes(op, mode: str) -> list[str]:
+    """The names of the dtypes that make a row for this operator in this mode, sorted; none when it has no such form."""
+    forward, backward = _names(op.supported_dtypes("cpu")), _names(op.supported_backward_dtypes("cpu"))
+    match mode:
+        case "gradient":
+            found = backward
+        case "gradgrad":
+            found = backward & set(TWICE_DIFFERENTIATED) if op.supports_gradgrad else set()
+        case "forward_ad":
+            found = backward & set(TWICE_DIFFERENTIATED) if op.supports_forward_ad else set()
+        case "out":
+            found = forward if op.supports_out else set()
+        case "inplace":
+            found = forward if op.get_inplace() is not None else set()
+        case "views":
+            found = {dtype for dtype in forward if dtype.startswith(("float", "bfloat", "complex")) and "float8" not in dtype}
+        case "errors":
+            found = set(DTYPES) - forward
+            if op.error_inputs_func is not None and forward:
+                found.add("float32" if "float32" in forward else min(forward))
+        case _:
+            found = forward
+    return sorted(found)
+
+
+def _names(dtypes) -> set[str]:
+    return {str(dtype).removeprefix("torch.") for dtype in dtypes}
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -12,6 +12,8 @@ import numpy
 import torch
 from torch.testing._internal.opinfo.core import SampleInput
 
+DIFFERENTIATED = ("gradient", "gradgrad", "forward_ad")  # modes whose inputs require a gradient
+
 
 def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
@@ -37,9 +39,11 @@ def row_seed(seed: int, row_id: str) -> int:
 
 
 def draw(op, dtype: torch.dtype, mode: str, seed: int) -> list[SampleInput]:
-    """All samples of the operator's entry, made on the CPU."""
+    """All samples of the operator's entry, made on the CPU: for `errors` those that must raise, where the CPU has the dtype."""
     seed_everything(seed)
-    return list(op.sample_inputs("cpu", dtype, requires_grad=mode == "gradient", set_seed=False))
+    if mode == "errors" and dtype in op.supported_dtypes("cpu"):
+        return [item.sample_input for item in op.error_inputs("cpu", set_seed=False)] if op.error_inputs_func else []
+    return list(op.sample_inputs("cpu", dtype, requires_grad=mode in DIFFERENTIATED, set_seed=False))
 
 
 def choose(total: int, wanted: int) -> list[int]:
@@ -67,6 +71,73 @@ def copy_sample(sample: SampleInput, device: torch.device) -> SampleInput:
             broadcasts_input=sample.broadcasts_input,
             name=sample.name,
         )
+
+
+def copy_tensor(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy with the same strides and offset on the device."""
+    copier = _Copier(device)
+    copier.count(tensor)
+    return copier.copy(tensor)
+
+
+class Stays:
+    """An argument that `copy_sample` copies to the CPU and not to the device."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
+
+
+def mapped(sample: SampleInput, change) -> SampleInput | None:
+    """The sample with change(tensor) in the place of each strided tensor, where that is not None; None when it always is."""
+    made: dict[int, object] = {}
+
+    def replace(value):
+        if isinstance(value, torch.Tensor):
+            if id(value) not in made:
+                usable = value.layout == torch.strided and not value.is_nested and not value.is_quantized
+                made[id(value)] = change(value) if usable else None
+            found = made[id(value)]
+            return value if found is None else found
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            return type(value)(*map(replace, value))
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(replace, value))
+        if isinstance(value, dict):
+            return {key: replace(item) for key, item in value.items()}
+        return value
+
+    out = SampleInput(
+        replace(sample.input),
+        args=tuple(map(replace, sample.args)),
+        kwargs={name: replace(value) for name, value in sample.kwargs.items()},
+        output_process_fn_grad=sample.output_process_fn_grad,
+        broadcasts_input=sample.broadcasts_input,
+        name=sample.name,
+    )
+    return out if any(value is not None for value in made.values()) else None
+
+
+def refilled(sample: SampleInput):
+    """Samples with the same metadata and other values: zeros, ones, and small numbers that differ."""
+    for fill in (torch.Tensor.zero_, lambda tensor: tensor.fill_(1), _count_up):
+        copy = copy_sample(sample, torch.device("cpu"))
+        with torch.no_grad():
+            for tensor in tensors((copy.input, copy.args, copy.kwargs)):
+                if tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested:
+                    fill(tensor.detach() if _apart(tensor) else torch.empty(0, dtype=tensor.dtype, device="cpu").set_(tensor.untyped_storage()))
+        yield copy
+
+
+def _apart(tensor: torch.Tensor) -> bool:
+    """Whether no element of the tensor lies where another does."""
+    return 0 not in [stride for size, stride in zip(tensor.shape, tensor.stride()) if size > 1]
+
+
+def _count_up(tensor: torch.Tensor) -> None:
+    """Different values from 0 up, on a matrix's diagonal larger than beside it."""
+    tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape) % 5 / (1 if tensor.dtype == torch.bool else 4))
+    if tensor.dim() >= 2 and (tensor.is_floating_point() or tensor.is_complex()):
+        tensor.diagonal(dim1=-2, dim2=-1).add_(8)
 
 
 def leaves(sample: SampleInput) -> list[torch.Tensor]:
@@ -125,6 +196,8 @@ class _Copier:
             if id(value) not in self.copies:
                 self.copies[id(value)] = self._tensor(value)
             return self.copies[id(value)]
+        if isinstance(value, Stays):
+            return value.tensor.clone()
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return type(value)(*(self.copy(item) for item in value))
         if isinstance(value, (list, tuple)):
@@ -169,7 +242,7 @@ class _Copier:
         storage = original.untyped_storage()
         base = self.bases.get(storage._cdata)
         if base is None:
-            flat = torch.empty(0, dtype=plain.dtype).set_(storage)
+            flat = torch.empty(0, dtype=plain.dtype, device=storage.device).set_(storage)
             base = self.bases[storage._cdata] = self._whole(flat)
         typed = base if base.dtype == plain.dtype else base.view(plain.dtype)
         return typed.as_strided(plain.size(), plain.stride(), plain.storage_offset())
