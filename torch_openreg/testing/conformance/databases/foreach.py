@@ -6,7 +6,6 @@ calls that must be refused.
 """
 
 import functools
-from dataclasses import dataclass
 
 import torch
 from torch.testing._internal import common_methods_invocations as invocations
@@ -19,7 +18,6 @@ from ..compare import Mismatch, operator_tolerances
 from ..modes import gradient
 
 FAMILIES = ("unary", "binary", "pointwise", "reduce", "other")
-EMPTY_TENSORS = 50  # in a list of empty tensors; more tell nothing new
 GRADIENTS_OF = ("gradient", "inplace_gradient")
 MIXED_DTYPES = {"float32": torch.float64, "complex64": torch.complex128, "int64": torch.float32, "bfloat16": torch.float32}
 
@@ -63,39 +61,23 @@ def _plain(sample) -> SampleInput:
     return SampleInput(sample.input, args=tuple(sample.args), kwargs=kwargs)
 
 
-def _each_tensor(value, change):
-    if isinstance(value, torch.Tensor):
-        return change(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_each_tensor(item, change) for item in value)
-    if isinstance(value, dict):
-        return {key: _each_tensor(item, change) for key, item in value.items()}
-    return value
-
-
-def _changed(sample, change) -> SampleInput:
-    args, kwargs = _each_tensor(sample.args, change), _each_tensor(sample.kwargs, change)
-    return SampleInput(_each_tensor(sample.input, change), args=args, kwargs=kwargs)
-
-
 def _zero_size(info, given, dtype) -> list[SampleInput]:
-    found = [_plain(sample) for sample in info.sample_zero_size_inputs("cpu", dtype, requires_grad=False)]
-
-    def shorter(value):
-        return value[:EMPTY_TENSORS] if isinstance(value, list) else value
-
-    return [SampleInput(shorter(s.input), args=tuple(shorter(a) for a in s.args),
-                        kwargs={key: shorter(value) for key, value in s.kwargs.items()}) for s in found]  # fmt: skip
+    """Every tensor of the lists empty."""
+    return [sampling.mapped(sample, lambda tensor: tensor.new_empty(0) if tensor.dim() else None) for sample in given]
 
 
 def _noncontiguous(info, given, dtype) -> list[SampleInput]:
     def gaps(tensor):
-        return noncontiguous_like(tensor) if tensor.dim() else tensor
+        return noncontiguous_like(tensor)
 
     def transposed(tensor):
         return tensor.t() if tensor.dim() == 2 and info.name != "_foreach_mm" else tensor
 
-    return [changed for sample in given for changed in (_changed(sample, gaps), _changed(sample, transposed))]
+    return [sampling.mapped(sample, change) for sample in given for change in (gaps, transposed)]
+
+
+def _is_tensors(value) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], torch.Tensor)
 
 
 def _mixed_dtypes(info, given, dtype) -> list[SampleInput]:
@@ -103,7 +85,7 @@ def _mixed_dtypes(info, given, dtype) -> list[SampleInput]:
     other = MIXED_DTYPES[str(dtype).removeprefix("torch.")]
 
     def alternating(value):
-        if isinstance(value, list) and value and isinstance(value[0], torch.Tensor):
+        if _is_tensors(value):
             return [tensor.to(other) if place % 2 else tensor for place, tensor in enumerate(value)]
         return value
 
@@ -111,17 +93,28 @@ def _mixed_dtypes(info, given, dtype) -> list[SampleInput]:
     for sample in given:
         args = tuple(alternating(arg) for arg in sample.args)
         found.append(SampleInput(alternating(sample.input), args=args, kwargs=dict(sample.kwargs)))
-        if any(isinstance(arg, list) for arg in sample.args):
-            converted = _each_tensor(sample.args, lambda tensor: tensor.to(other))
+        if any(_is_tensors(arg) for arg in sample.args):
+            converted = tuple([tensor.to(other) for tensor in arg] if _is_tensors(arg) else arg for arg in sample.args)
             found.append(SampleInput(sample.input, args=converted, kwargs=dict(sample.kwargs)))
     return found
+
+
+def _mixed_devices(info, given, dtype) -> list[SampleInput]:
+    """Every other tensor of each list stays on the CPU, and so do 0-dim tensors."""
+
+    def spread(value):
+        if isinstance(value, list):
+            return [sampling.Stays(t) if isinstance(t, torch.Tensor) and place % 2 else t for place, t in enumerate(value)]
+        return sampling.Stays(value) if isinstance(value, torch.Tensor) else value
+
+    return [SampleInput(spread(s.input), args=tuple(map(spread, s.args)), kwargs=dict(s.kwargs)) for s in given]
 
 
 def _refused(info, given, dtype) -> list[SampleInput]:
     """Empty lists, lists and scalar lists that are too short, sizes that do not fit."""
     seen, found = set(), []
     for sample in given:
-        form = tuple(type(arg).__name__ + type(arg[0]).__name__ * bool(isinstance(arg, list) and arg) for arg in sample.args)
+        form = tuple(f"{type(arg).__name__} of tensors: {_is_tensors(arg)}" for arg in sample.args)
         form += tuple(sorted(sample.kwargs))
         if form in seen:
             continue
@@ -130,7 +123,7 @@ def _refused(info, given, dtype) -> list[SampleInput]:
         for place, arg in enumerate(sample.args):
             if isinstance(arg, list):
                 shorter, misfit = arg[:-1], arg[::-1]
-                for wrong in (shorter, misfit) if isinstance(arg[0], torch.Tensor) else (shorter,):
+                for wrong in (shorter, misfit) if _is_tensors(arg) else (shorter,):
                     args = (*sample.args[:place], wrong, *sample.args[place + 1 :])
                     found.append(SampleInput(sample.input, args=args, kwargs=sample.kwargs))
         if "scalars" in sample.kwargs:
@@ -179,58 +172,27 @@ def run_inplace_gradient(case) -> None:
     case.agree(form, strides=False, errors=False)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A sample whose lists lie on the device and on the CPU in turn."""
-
-    sample: SampleInput
-    device: torch.device = CPU
-
-    def on(self, device) -> "Spread":
-        return Spread(self.sample, device)
-
-    def summary(self) -> str:
-        return f"every other tensor on the CPU: {self.sample.summary()}"
-
-    def arguments(self):
-        """(first list, args, kwargs). 0-dim tensors stay on the CPU."""
-        here, there = (sampling.copy_sample(self.sample, device) for device in (self.device, CPU))
-
-        def spread(left, right):
-            if isinstance(left, (list, tuple)):
-                return type(left)(spread(a, b) if place % 2 == 0 else b for place, (a, b) in enumerate(zip(left, right)))
-            return right if isinstance(left, torch.Tensor) and left.dim() == 0 else left
-
-        def argument(left, right):
-            return spread(left, right) if isinstance(left, list) else right
-
-        args = tuple(argument(left, right) for left, right in zip(here.args, there.args))
-        kwargs = {name: argument(value, there.kwargs[name]) for name, value in here.kwargs.items()}
-        return spread(here.input, there.input), args, kwargs
-
-
 def run_mixed_devices(case) -> None:
     """A list may lie on several devices; each result lies where its arguments do."""
 
     def form(copy, side):
-        first, args, kwargs = copy.arguments()
-        results = case.info(first, *args, **kwargs)
+        results = case.info(copy.input, *copy.args, **copy.kwargs)
         return {"on the device": results[::2], "on the CPU": _described(results[1::2])}
 
-    case.agree(form, sample=Spread(case.sample), errors=False)
+    case.agree(form, errors=False)
 
 
 def run_mixed_devices_inplace(case) -> None:
     def form(copy, side):
-        first, args, kwargs = copy.arguments()
-        case.info.inplace_variant(first, *args, **kwargs)
-        return {"on the device": first[::2], "on the CPU": _described(first[1::2])}
+        case.info.inplace_variant(copy.input, *copy.args, **copy.kwargs)
+        return {"on the device": copy.input[::2], "on the CPU": _described(copy.input[1::2])}
 
-    case.agree(form, sample=Spread(case.sample), errors=False)
+    case.agree(form, errors=False)
 
 
-def _described(tensors) -> list:
-    return [[str(tensor.device), str(tensor.dtype), tensor.tolist()] for tensor in tensors]
+def _described(tensors) -> list[str]:
+    """Where a result is and what it holds; on the CPU both sides compute it with the same kernels."""
+    return [f"{tensor.device} {tensor.dtype} {tensor.tolist()}" for tensor in tensors]
 
 
 def run_errors(case) -> None:
@@ -265,7 +227,8 @@ def _refuses_two_devices(case) -> None:
 
 INPLACE = ("inplace", "inplace_gradient", "mixed_dtypes_inplace", "mixed_devices_inplace")
 MAKE = {"zero_size": _zero_size, "noncontiguous": _noncontiguous, "mixed_dtypes": _mixed_dtypes,
-        "mixed_dtypes_inplace": _mixed_dtypes, "errors": _refused}  # fmt: skip
+        "mixed_dtypes_inplace": _mixed_dtypes, "mixed_devices": _mixed_devices,
+        "mixed_devices_inplace": _mixed_devices, "errors": _refused}  # fmt: skip
 RUNNERS = {
     "forward": run_forward,
     "inplace": run_inplace,
