@@ -144,7 +144,7 @@ def default_device(info, sample, device):
     """A factory that no argument sends to a device is sent there by the default device."""
     if not isinstance(sample, SampleInput):
         return nullcontext()
-    makes = info.is_factory_function or not any(True for _ in sampling.tensors((sample.input, sample.args, sample.kwargs)))
+    makes = getattr(info, "is_factory_function", False) or not any(True for _ in sampling.tensors((sample.input, sample.args, sample.kwargs)))
     return device if device != CPU and makes and not sampling.names_device(sample) else nullcontext()
 
 
