@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from torch_openreg.testing.conformance import gaps as gap_files
-from torch_openreg.testing.conformance import report, rows
+from torch_openreg.testing.conformance import databases, report, rows
 from torch_openreg.testing.conformance.environment import worker_environment
 from torch_openreg.testing.conformance.pool import Plan, Pool, RunFailed
 
@@ -22,6 +22,8 @@ def add_parser(commands) -> None:
     run = actions.add_parser("run", help="run rows (operator, dtype, mode) and print a table",
                              description="Runs PyTorch's operator database on a device against the CPU.")
     _add_device_arguments(run)
+    run.add_argument("--db", type=_databases, default=(databases.DEFAULT,), metavar="NAME,...",
+                     help=f"all, or of {','.join(databases.DATABASES)} (default: {databases.DEFAULT})")
     run.add_argument("--ops", type=_names, default=(), metavar="GLOB,...", help="operators by full name (default: all)")
     run.add_argument("--dtypes", type=_dtype_names, default=(), metavar="NAME,...", help="dtypes, as in float32,int64")
     run.add_argument("--mode", type=_modes, default=(), metavar="NAME,...", help=f"all, or of {','.join(rows.MODES)}")
@@ -57,7 +59,7 @@ def _run(arguments) -> int:
         return 2
     plan = Plan(
         arguments.device, arguments.module, arguments.ops, arguments.dtypes, arguments.mode, arguments.full,
-        arguments.samples, arguments.seed, arguments.workers, arguments.timeout,
+        arguments.samples, arguments.seed, arguments.workers, arguments.timeout, arguments.db,
     )
     pool = Pool(plan)
     try:
@@ -75,7 +77,7 @@ def _run_rows(arguments, plan: Plan, pool: Pool, known) -> int:
     if arguments.shard:
         tasks = rows.shard(tasks, *arguments.shard)
     if not tasks:
-        print("no row of the operator database fits --ops, --dtypes, --mode and --shard", file=sys.stderr)
+        print("no row of the databases fits --db, --ops, --dtypes, --mode and --shard", file=sys.stderr)
         return 2
     stop_at = None
     if arguments.time_budget:
@@ -153,11 +155,20 @@ def _dtype_names(text: str) -> tuple[str, ...]:
 
 
 def _modes(text: str) -> tuple[str, ...]:
-    names = _names(text)
+    names, every = _names(text), databases.modes_of(databases.DATABASES)
     if names == ("all",):
-        return rows.MODES
-    if unknown := [name for name in names if name not in rows.MODES]:
-        raise argparse.ArgumentTypeError(f"unknown mode {', '.join(unknown)}; the modes are {', '.join(rows.MODES)}")
+        return every
+    if unknown := [name for name in names if name not in every]:
+        raise argparse.ArgumentTypeError(f"unknown mode {', '.join(unknown)}; the modes are {', '.join(every)}")
+    return names
+
+
+def _databases(text: str) -> tuple[str, ...]:
+    names, every = _names(text), tuple(databases.DATABASES)
+    if names == ("all",):
+        return every
+    if unknown := [name for name in names if name not in every]:
+        raise argparse.ArgumentTypeError(f"unknown database {', '.join(unknown)}; the databases are {', '.join(every)}")
     return names
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
+from torch.testing._internal.opinfo.core import SampleInput
 
 from . import samples as sampling
 from .attempt import Attempt, attempt, check_error, check_warnings
@@ -125,7 +126,7 @@ class Case:
 
 
 def value_rule(info, random: bool) -> str:
-    if info.name in UNINITIALISED or info.has_nondeterministic_output:
+    if info.name in UNINITIALISED or getattr(info, "has_nondeterministic_output", False):
         return "none"
     return "random" if random else "close"
 
@@ -158,7 +159,9 @@ def on_device(case: Case, form, wait: bool = False) -> Attempt:
 
 def default_device(info, sample, device):
     """A factory that no argument sends to a device is sent there by the default device."""
-    makes = info.is_factory_function or not any(True for _ in sampling.tensors((sample.input, sample.args, sample.kwargs)))
+    if not isinstance(sample, SampleInput):
+        return nullcontext()
+    makes = getattr(info, "is_factory_function", False) or not any(True for _ in sampling.tensors((sample.input, sample.args, sample.kwargs)))
     return device if device != CPU and makes and not sampling.names_device(sample) else nullcontext()
 
 

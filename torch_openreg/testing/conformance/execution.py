@@ -1,50 +1,50 @@
 """Runs one row in this process: every chosen sample through the row's mode, and what became of it."""
 
-import functools
 import time
 import warnings
 
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
 
+from . import databases
 from . import samples as sampling
 from .calls import BackendBreaksCpu, Case, CpuCannot, Stage
-from .compare import Mismatch, operator_tolerances
+from .compare import Mismatch
 from .device import DeviceUnderTest
-from .modes import RUNNERS
 from .result import FAILING, RowResult
 from .rows import Row
 
 
-@functools.cache
 def operators() -> dict:
-    return {op.full_name: op for op in op_db}
+    """The entries of the default database by full name."""
+    return databases.DATABASES[databases.DEFAULT].load().entries()
 
 
 def run_row(op, dtype, mode="forward", device="cpu", *, samples=8, only=None, seed=0, on_sample=None, propagate=False) -> RowResult:
     """Runs one row and returns what became of it; raises only for a wrong argument, never for the device's failure.
 
-    op: an OpInfo or its full name. dtype: a torch.dtype or its name. device: a name or a DeviceUnderTest.
+    op: a row's name in any database, or an OpInfo. dtype: a torch.dtype or its name. device: a name or a DeviceUnderTest.
     samples: how many to run, 0 for all; only: the index of the one sample to run instead.
     on_sample(index): called before each sample. propagate: let the first failure's exception through (for a debugger).
     """
-    info = operators()[op] if isinstance(op, str) else op
+    name = op if isinstance(op, str) else op.full_name
+    database = databases.of(name).load()
+    info = database.entries()[op] if isinstance(op, str) else op
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     under_test = device if isinstance(device, DeviceUnderTest) else DeviceUnderTest(str(device))
-    row = Row(info.full_name, str(dtype).removeprefix("torch."), mode)
+    row = Row(name, str(dtype).removeprefix("torch."), mode)
     result = RowResult(row.op, row.dtype, row.mode, under_test.name, "pass", seed=seed)
     started = time.perf_counter()
     with warnings.catch_warnings(), sampling.kept_generators():
         warnings.simplefilter("ignore")
-        _run(info, dtype, row, under_test, result, samples, only, on_sample, propagate)
+        _run(database, info, dtype, row, under_test, result, samples, only, on_sample, propagate)
     result.seconds = round(time.perf_counter() - started, 4)
     return result
 
 
-def _run(info, dtype, row, under_test, result, wanted, only, on_sample, propagate) -> None:
+def _run(database, info, dtype, row, under_test, result, wanted, only, on_sample, propagate) -> None:
     row_seed = sampling.row_seed(result.seed, row.id)
     try:
-        drawn = sampling.draw(info, dtype, row.mode, row_seed)
+        drawn = database.draw(info, dtype, row.mode, row_seed)
     except Exception as error:
         result.outcome, result.message = "skip", f"the entry cannot make samples: {_sentence(error)}"
         return
@@ -55,12 +55,13 @@ def _run(info, dtype, row, under_test, result, wanted, only, on_sample, propagat
         return
     if chosen[-1] >= len(drawn):
         raise IndexError(f"{row.id} has {len(drawn)} samples, there is no sample {only}")
-    floors = operator_tolerances(info, row.mode)
+    floors = database.tolerances(info, row.mode)
+    run = database.RUNNERS[row.mode]
     for index in chosen:
         if on_sample is not None:
             on_sample(index)
         result.samples_run += 1
-        outcome, error, stage = _run_sample(info, row.mode, drawn[index], under_test, floors, row_seed + index)
+        outcome, error, stage = _run_sample(run, info, drawn[index], under_test, floors, row_seed + index)
         if outcome == "pass":
             continue
         if propagate and outcome in FAILING:
@@ -96,11 +97,11 @@ def _sentence(error: Exception, with_type: bool = True) -> str:
     return f"{type(error).__name__}: {text}" if with_type else text
 
 
-def _run_sample(info, mode, sample, under_test, floors, seed):
+def _run_sample(run, info, sample, under_test, floors, seed):
     """Returns (outcome, exception or None, what the device was doing when it failed or "")."""
     stage = Stage()
     try:
-        RUNNERS[mode](Case(info, sample, under_test, floors, seed, stage))
+        run(Case(info, sample, under_test, floors, seed, stage))
         return "pass", None, ""
     except CpuCannot as error:
         return "cpu-cannot", error.__cause__ or error, ""

@@ -44,6 +44,7 @@ class Plan:
     seed: int = 0
     workers: int = 2
     row_timeout_s: float = 60.0
+    databases: tuple[str, ...] = ("op",)
 
 
 @dataclass
@@ -88,7 +89,7 @@ class Pool:
         """The rows of the plan with their number of samples, asked from the first worker that is ready."""
         plan, asked = self.plan, None
         request = {"do": "list", "ops": plan.ops, "dtypes": plan.dtypes, "modes": plan.modes, "full": plan.full,
-                   "samples": plan.samples}
+                   "samples": plan.samples, "databases": plan.databases}
         while True:
             for worker, message in self._messages():
                 if message["event"] == "rows":
@@ -144,7 +145,8 @@ class Pool:
     # -- workers --
 
     def _start(self) -> None:
-        config = {"device": self.plan.device, "module": self.plan.module, "seed": self.plan.seed}
+        config = {"device": self.plan.device, "module": self.plan.module, "seed": self.plan.seed,
+                  "databases": self.plan.databases}
         log = tempfile.TemporaryFile()
         process = subprocess.Popen(
             [sys.executable, "-m", "torch_openreg.testing.conformance.worker", json.dumps(config)],

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from .result import OUTCOMES, RowResult
-from .rows import CHOSEN, MODES
+from . import databases
 
 GROUPS_SHOWN = 20
 
@@ -86,12 +86,15 @@ def accepted(results, exit_problems=()) -> bool:
 
 
 def summary_table(results) -> str:
-    """Rows by mode and dtype, a column per outcome, and the score."""
-    groups: dict[tuple[str, str], list[RowResult]] = {}
+    """Rows by mode and dtype, a column per outcome, and the score. The modes of other databases have their name before them."""
+    groups: dict[tuple[str, str, str], list[RowResult]] = {}
     for result in results:
-        groups.setdefault((result.mode, result.dtype), []).append(result)
+        groups.setdefault((databases.of(result.op).name, result.mode, result.dtype), []).append(result)
     header = ["mode", "dtype", "rows", *OUTCOMES, "score"]
-    lines = [_table_line(*key, members) for key, members in sorted(groups.items(), key=_table_order)]
+    lines = [
+        _table_line(mode if name == databases.DEFAULT else f"{name}/{mode}", dtype, members)
+        for (name, mode, dtype), members in sorted(groups.items(), key=_table_order)
+    ]
     lines.append(_table_line("total", "", results))
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
 
@@ -103,11 +106,11 @@ def summary_table(results) -> str:
 
 
 def _table_order(group):
-    """Modes in their order; the dtypes that run without options first, in their order."""
-    (mode, dtype), _ = group
-    main = list(CHOSEN)
-    place = main.index((mode, dtype)) if (mode, dtype) in main else len(main)
-    return MODES.index(mode) if mode in MODES else len(MODES), place, dtype
+    """Databases and modes in their order; the dtypes that run without options first, in their order."""
+    (name, mode, dtype), _ = group
+    database, chosen = databases.DATABASES[name], list(databases.DATABASES[name].chosen)
+    place = chosen.index((mode, dtype)) if (mode, dtype) in chosen else len(chosen)
+    return list(databases.DATABASES).index(name), database.modes.index(mode), place, dtype
 
 
 def _table_line(mode: str, dtype: str, members) -> list[str]:

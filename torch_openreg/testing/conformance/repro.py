@@ -18,7 +18,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     from .device import DeviceUnderTest, UnusableDevice
-    from .rows import parse_id, samples_for
+    from .rows import parse_id
 
     row, sample = parse_id(config["row"])
     try:
@@ -26,22 +26,23 @@ def main() -> int:
     except UnusableDevice as error:
         print(error, file=sys.stderr)
         return 2
-    from . import samples
-    from .execution import operators, run_row
+    from . import databases, samples
+    from .execution import run_row
     from .result import RowResult
 
-    info = operators().get(row.op)
+    database = databases.of(row.op).load()
+    info = database.entries().get(row.op)
     if info is None or not hasattr(torch, row.dtype):
-        print(f"the operator database has no row {row.id}", file=sys.stderr)
+        print(f"the databases have no row {row.id}", file=sys.stderr)
         return 2
-    drawn = samples.draw(info, getattr(torch, row.dtype), row.mode, samples.row_seed(config["seed"], row.id))
+    drawn = database.draw(info, getattr(torch, row.dtype), row.mode, samples.row_seed(config["seed"], row.id))
     if sample is not None:
         if sample >= len(drawn):
             print(f"{row.id} has {len(drawn)} samples, there is no sample {sample}", file=sys.stderr)
             return 2
         print(drawn[sample].summary())
     def run(only) -> RowResult:
-        options = dict(samples=samples_for(row, config["samples"], config["full"]), only=only, seed=config["seed"])
+        options = dict(samples=databases.samples_for(row, config["samples"], config["full"]), only=only, seed=config["seed"])
 
         def announce(index):
             print(f"sample {index} of {len(drawn)}", flush=True)

@@ -60,6 +60,10 @@ class Row:
     def family(self) -> str:
         """The name's first part for `linalg.svd`, `nn.functional.relu` and the like, else `torch`."""
         head, dot, rest = self.op.partition(".")
+        if head in ("module", "optim", "_refs"):
+            return head
+        if self.op.startswith(("_foreach_", "_fused_")):
+            return "foreach"
         if head == "nn":
             return "nn.functional"
         return head if dot and head in ("linalg", "fft", "special", "masked", "signal", "ops") else "torch"
@@ -71,8 +75,11 @@ def parse_id(text: str) -> tuple[Row, int | None]:
     parts = name.split(":")
     if len(parts) != 3 or not all(parts) or (hash_ and not sample.isdigit()):
         raise ValueError(f"{text!r} is not a row; a row is OP:DTYPE:MODE or OP:DTYPE:MODE#SAMPLE, as in add:float32:forward#2")
-    if parts[2] not in MODES:
-        raise ValueError(f"{text!r} has the mode {parts[2]!r}; the modes are {', '.join(MODES)}")
+    from . import databases
+
+    modes = databases.of(parts[0]).modes
+    if parts[2] not in modes:
+        raise ValueError(f"{text!r} has the mode {parts[2]!r}; the modes are {', '.join(modes)}")
     return Row(*parts), int(sample) if hash_ else None
 
 

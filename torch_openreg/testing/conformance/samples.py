@@ -59,7 +59,10 @@ def copy_sample(sample: SampleInput, device: torch.device) -> SampleInput:
     """An independent copy of a CPU sample on the device.
 
     `torch.device("cpu")` and "cpu" among the arguments become the device, a generator becomes one of the device.
+    A sample of another kind knows itself what it is `on` a device.
     """
+    if not isinstance(sample, SampleInput):
+        return sample.on(device)
     copier = _Copier(device)
     copier.count((sample.input, sample.args, sample.kwargs))
     with torch.no_grad():
@@ -117,8 +120,18 @@ def mapped(sample: SampleInput, change) -> SampleInput | None:
     return out if any(value is not None for value in made.values()) else None
 
 
+def copy_value(value, device: torch.device):
+    """An independent copy of a tensor, or of nested lists, tuples and dicts of them, by the rules of copy_sample."""
+    copier = _Copier(device)
+    copier.count(value)
+    with torch.no_grad():
+        return copier.copy(value)
+
+
 def refilled(sample: SampleInput):
     """Samples with the same metadata and other values: zeros, ones, and small numbers that differ."""
+    if not isinstance(sample, SampleInput):
+        return
     for fill in (torch.Tensor.zero_, lambda tensor: tensor.fill_(1), _count_up):
         copy = copy_sample(sample, torch.device("cpu"))
         with torch.no_grad():

@@ -48,9 +48,10 @@ def main() -> int:
     except UnusableDevice as error:
         parent.send("unusable", message=str(error))
         return 0
-    from .execution import operators
+    from . import databases
 
-    operators()
+    for name in config["databases"]:
+        databases.DATABASES[name].load().entries()
     parent.send("ready")
     for line in parent.incoming:
         request = json.loads(line)
@@ -62,13 +63,11 @@ def main() -> int:
 
 
 def _list(request) -> list:
-    from .rows import samples_for, select
-    from .execution import operators
+    from . import databases
 
-    rows = select(
-        operators().values(), globs=request["ops"], dtypes=request["dtypes"], modes=request["modes"], full=request["full"]
-    )
-    return [[row.op, row.dtype, row.mode, samples_for(row, request["samples"], request["full"])] for row in rows]
+    options = dict(globs=request["ops"], dtypes=request["dtypes"], modes=request["modes"], full=request["full"])
+    rows = [row for name in request["databases"] for row in databases.select(databases.DATABASES[name], **options)]
+    return [[row.op, row.dtype, row.mode, databases.samples_for(row, request["samples"], request["full"])] for row in rows]
 
 
 def _run(parent: _Parent, under_test, seed: int, rows) -> bool:

@@ -1,0 +1,53 @@
+"""`python_ref_db`: the operators written in Python over primitives, which compilers decompose with.
+
+Modes are those of operators, and `prims`: the same call with every torch function inside replaced by its reference, so
+that the device sees primitives only. References have no gradients of their own.
+"""
+
+import functools
+
+from torch._prims.context import TorchRefsMode
+from torch.testing._internal.common_methods_invocations import python_ref_db
+
+from .. import modes, rows, samples
+from ..compare import operator_tolerances
+
+
+@functools.cache
+def entries() -> dict:
+    return {op.full_name: op for op in python_ref_db}
+
+
+def dtypes(op, mode: str) -> list[str]:
+    return rows.row_dtypes(op, "forward" if mode == "prims" else mode)
+
+
+def draw(op, dtype, mode: str, seed: int) -> list:
+    return samples.draw(op, dtype, "forward" if mode == "prims" else mode, seed)
+
+
+def tolerances(op, mode: str):
+    """Those of the operator that it is a reference for, as well as its own."""
+    own, torch_op = operator_tolerances(op, mode), getattr(op, "torch_opinfo", None)
+    widest = dict(own)
+    for dtype, (rtol, atol) in operator_tolerances(torch_op, mode) if torch_op else ():
+        old = widest.get(dtype, (0.0, 0.0))
+        widest[dtype] = (max(old[0], rtol), max(old[1], atol))
+    return tuple(widest.items())
+
+
+def run_prims(case) -> None:
+    def form(copy, side):
+        with TorchRefsMode(strict=False):
+            return {"output": case.info(copy.input, *copy.args, **copy.kwargs)}
+
+    case.agree(form, errors=False)
+
+
+RUNNERS = {
+    "forward": modes.RUNNERS["forward"],
+    "prims": run_prims,
+    "layouts": modes.RUNNERS["layouts"],
+    "out": modes.RUNNERS["out"],
+    "errors": modes.RUNNERS["errors"],
+}
