@@ -14,19 +14,14 @@
 namespace openreg::sim {
 namespace {
 
-// A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one.
-bool may_run(const Stream& stream, uint64_t deadline_ns) {
-  return deadline_ns == kNever || !stream.worker_started.load(std::memory_order_acquire);
-}
-
-// Sleeps until the head may have reached `target`, or the stream may be owned when the caller would run it.
-void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns, bool would_run) {
+// Sleeps until the head may have reached `target`, or the stream may be owned.
+void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   const uint32_t generation = stream.wake_generation.load(std::memory_order_seq_cst);
   uint64_t nearest = stream.wake_at.load(std::memory_order_seq_cst);
   while (target < nearest && !stream.wake_at.compare_exchange_weak(nearest, target, std::memory_order_seq_cst)) {
   }
   if (stream.queue.head() >= target || stream.chip->stopping.load(std::memory_order_seq_cst)) return;
-  if (would_run && stream.owned.load(std::memory_order_seq_cst) == 0) return;
+  if (stream.owned.load(std::memory_order_seq_cst) == 0) return;
   futex_wait(stream.wake_generation, generation, deadline_ns);
 }
 
@@ -78,8 +73,7 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   for (;;) {
     if (stream.queue.head() >= target) return Progress::reached;
     if (chip.stopping.load(std::memory_order_seq_cst)) return Progress::stopped;
-    const bool would_run = may_run(stream, deadline_ns);
-    if (would_run && stream.try_own()) {
+    if (stream.try_own()) {
       const Progress progress = run_tasks(stream, target, deadline_ns);
       disown(stream);
       return progress;
@@ -89,10 +83,10 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
     if (deadline_ns != kNever && now_ns() >= deadline_ns) return Progress::timed_out;
     if (may_spin)
       spin_until([&] {
-        return stream.queue.head() >= target || (would_run && stream.owned.load(std::memory_order_relaxed) == 0);
+        return stream.queue.head() >= target || stream.owned.load(std::memory_order_relaxed) == 0;
       });
     else
-      sleep_until(stream, target, deadline_ns, would_run);
+      sleep_until(stream, target, deadline_ns);
     may_spin = false;
   }
 }
@@ -103,7 +97,10 @@ void disown(Stream& stream) {
   if (stream.wake_at.load(std::memory_order_seq_cst) != kNever) wake_sleepers(stream);
   const bool destroyed = stream.destroyed.load(std::memory_order_seq_cst);
   if (stream.worker_started.load(std::memory_order_acquire)) {
-    if (destroyed || !stream.queue.empty()) wake_worker(stream);
+    if (destroyed)
+      wake_worker(stream);
+    else if (!stream.queue.empty())
+      announce_task(stream);
   } else if (destroyed && stream.queue.empty() && stream.try_own()) {
     retire(stream);
   }
