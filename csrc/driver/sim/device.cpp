@@ -59,7 +59,7 @@ openreg_status device_synchronize(int32_t device, uint64_t timeout_ns, openreg_e
       std::lock_guard<std::mutex> guard(chip().registry_mutex);
       for (Stream* stream : chip().streams)
         if (stream->device->index == device) {
-          note_wait(*stream);
+          if (timeout_ns & kLends) note_wait(*stream);
           targets.emplace_back(StreamRef(stream), stream->queue.tail());
         }
     }

@@ -14,14 +14,19 @@
 namespace openreg::sim {
 namespace {
 
-// Sleeps until the head may have reached `target`, or the stream may be owned.
-void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns) {
+// A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one, unless it lends itself.
+bool may_run(const Stream& stream, uint64_t deadline_ns) {
+  return (deadline_ns & kLends) != 0 || !stream.worker_started.load(std::memory_order_acquire);
+}
+
+// Sleeps until the head may have reached `target`, or the stream may be owned when the caller would run it.
+void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns, bool would_run) {
   const uint32_t generation = stream.wake_generation.load(std::memory_order_seq_cst);
   uint64_t nearest = stream.wake_at.load(std::memory_order_seq_cst);
   while (target < nearest && !stream.wake_at.compare_exchange_weak(nearest, target, std::memory_order_seq_cst)) {
   }
   if (stream.queue.head() >= target || stream.chip->stopping.load(std::memory_order_seq_cst)) return;
-  if (stream.owned.load(std::memory_order_seq_cst) == 0) return;
+  if (would_run && stream.owned.load(std::memory_order_seq_cst) == 0) return;
   futex_wait(stream.wake_generation, generation, deadline_ns);
 }
 
@@ -73,20 +78,21 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   for (;;) {
     if (stream.queue.head() >= target) return Progress::reached;
     if (chip.stopping.load(std::memory_order_seq_cst)) return Progress::stopped;
-    if (stream.try_own()) {
+    const bool would_run = may_run(stream, deadline_ns);
+    if (would_run && stream.try_own()) {
       const Progress progress = run_tasks(stream, target, deadline_ns);
       disown(stream);
       return progress;
     }
     if (stream.owned.load(std::memory_order_relaxed) && pthread_equal(stream.owner.load(std::memory_order_relaxed), pthread_self()))
       return Progress::stuck;
-    if (deadline_ns != kNever && now_ns() >= deadline_ns) return Progress::timed_out;
+    if (is_past(deadline_ns)) return Progress::timed_out;
     if (may_spin)
       spin_until([&] {
-        return stream.queue.head() >= target || stream.owned.load(std::memory_order_relaxed) == 0;
+        return stream.queue.head() >= target || (would_run && stream.owned.load(std::memory_order_relaxed) == 0);
       });
     else
-      sleep_until(stream, target, deadline_ns);
+      sleep_until(stream, target, deadline_ns, would_run);
     may_spin = false;
   }
 }

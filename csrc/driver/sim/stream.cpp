@@ -152,7 +152,7 @@ openreg_status stream_synchronize(openreg_stream stream, uint64_t timeout_ns, op
     if (!object) return OPENREG_INVALID_VALUE;
     if (openreg_status status = check_error_record("stream_synchronize", error)) return status;
     const uint64_t target = object->queue.tail();
-    note_wait(*object);
+    if (timeout_ns & kLends) note_wait(*object);
     if (object->queue.head() < target) {
       const openreg_status status = timeout_ns == 0 ? poll_position(*object, target)
                                                     : await_position("stream_synchronize", *object, target, deadline_after(timeout_ns));

@@ -29,7 +29,7 @@ void wake_worker(Stream& stream);
 // The same after a task was enqueued, if the worker would take it.
 void announce_task(Stream& stream);
 
-// A host thread begins to wait for the stream. Any thread.
+// A host thread that may run tasks begins to wait for the stream. Any thread.
 void note_wait(Stream& stream);
 
 }  // namespace openreg::sim
