@@ -58,10 +58,11 @@ DRIVER_SOURCES = {
 
 TORCH_SOURCES = """
     runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/driver runtime/error runtime/event runtime/free_blocks runtime/generator runtime/guard runtime/hooks runtime/host_allocator runtime/launch runtime/storage runtime/stream
-    aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/op_stats aten/random
-    aten/registration aten/rnn aten/sparse
+    aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach
+    aten/layer_norm aten/op_stats aten/optimizer aten/random aten/registration aten/rnn aten/sparse
     aten/tensor aten/tensor_split
-    aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/philox aten/kernels/random aten/kernels/unary
+    aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/foreach aten/kernels/layer_norm aten/kernels/optimizer
+    aten/kernels/philox aten/kernels/random aten/kernels/unary
     aten/engine/arguments aten/engine/core_meta aten/engine/launch_state aten/engine/memo aten/engine/op_record aten/engine/result
     aten/engine/run aten/engine/staging aten/engine/task
 """

@@ -89,7 +89,8 @@ bool lays_out_by_device(std::string_view name) { return name.find("linalg_") != 
 // Structured operators fill outs of the final size as they are. Others may resize them on the way or take them for scratch, but these
 // do not.
 bool has_faithful_out(std::string_view name) {
-  return name == "aten::native_batch_norm" || name == "aten::nll_loss2d_forward" || name == "aten::max_pool2d_with_indices_backward";
+  return name == "aten::native_batch_norm" || name == "aten::nll_loss2d_forward" || name == "aten::max_pool2d_with_indices_backward" ||
+         name == "aten::index_select";
 }
 
 OpRecord* make_record(const c10::OperatorHandle& op) {
