@@ -60,7 +60,7 @@ struct Lerp {
 struct Addcmul {
   static constexpr int operands = 2;
   template <class T>
-  static T apply(T self, T a, T b, T scalar) { return self + scalar * a * b; }
+  static T apply(T self, T a, T b, T scalar) { return std::fma(scalar * a, b, self); }
 };
 
 struct Addcdiv {
