@@ -51,6 +51,10 @@ enum {
   OPENREG_INTERNAL = 10        /* a defect of the driver; last_message says what */
 };
 
+/* Added to a finite timeout of a synchronising entry: the calling thread may run queued tasks although its time is limited. UINT64_MAX,
+ * no limit, contains it. */
+#define OPENREG_LEND_THREAD (UINT64_C(1) << 63)
+
 /* An asynchronous failure, as a value. The caller owns the record and sets
  * struct_size; strings are NUL-terminated and truncated to fit. */
 typedef struct openreg_error {
@@ -226,7 +230,7 @@ typedef struct openreg_driver {
    * UINT64_MAX = no limit), then NOT_READY. When a task failed: returns the first failure's status and fills *error (may be
    * null); the failure counts as reported, and tasks enqueued from now on run again. Tasks that were enqueued between failure and
    * report are skipped. A calling thread may be used to run queued tasks; with a finite timeout only when nothing else
-   * would run them, and then it stays until the task that it is in has ended. */
+   * would run them, or when OPENREG_LEND_THREAD was added to the timeout, and then it stays until the task that it is in has ended. */
   openreg_status (*stream_synchronize)(openreg_stream stream, uint64_t timeout_ns, openreg_error* error);
 
   /* Later tasks of the stream wait for the event's latest record at the time of this call; a never recorded event is

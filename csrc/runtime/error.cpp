@@ -122,7 +122,7 @@ void wait_for(WaitFunction poll, void* object, const char* what) {
     error.name[0] = '\0';
     const openreg_status status = [&] {
       const HostWait borrowed;
-      return poll(object, kSliceNs, &error);
+      return poll(object, kSliceNs | OPENREG_LEND_THREAD, &error);
     }();
     if (status == OPENREG_OK) return;
     if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);

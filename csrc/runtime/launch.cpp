@@ -66,7 +66,7 @@ openreg_launch_desc describe(const char* name, void (*cleanup)(void*) = nullptr)
 }
 
 void after_launch(c10::Stream stream) {
-  if (__builtin_expect(launch_blocking(), 0)) drain_stream(stream);
+  if (__builtin_expect(launch_blocking(), 0)) synchronize_stream(stream);
 }
 
 }  // namespace

@@ -116,23 +116,6 @@ void synchronize_stream(c10::Stream stream) {
       handle, "a stream");
 }
 
-void drain_stream(c10::Stream stream) {
-  constexpr uint64_t kFewTasks = 8, kMomentNs = 1'000'000;
-  openreg_stream handle = stream_handle(stream);
-  openreg_stream_info info = {};
-  info.struct_size = sizeof(info);
-  check(hal().stream_info(handle, &info), "Reading a stream's state");
-  if (info.queued > kFewTasks || info.running_for_ns > kMomentNs) return synchronize_stream(stream);
-  openreg_error error;
-  error.struct_size = sizeof(error);
-  const openreg_status status = [&] {
-    const HostWait borrowed;
-    return hal().stream_synchronize(handle, UINT64_MAX, &error);
-  }();
-  if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);
-  check(status, "Waiting for a stream");
-}
-
 void print_streams(c10::DeviceIndex device) {
   for (auto& entry : streams[device].handles) {
     openreg_stream handle = entry.load();

@@ -32,12 +32,9 @@ OPENREG_API openreg_stream current_stream_handle(c10::DeviceIndex device);
 
 OPENREG_API bool query_stream(c10::Stream stream);
 
-// Waits for the stream; raises its late error. Lets Ctrl-C through.
+// Waits for the stream; raises its late error. Lets Ctrl-C through, after the task that the calling thread may be running itself: memory
+// that the caller lends a task must not die with an exception.
 OPENREG_API void synchronize_stream(c10::Stream stream);
-
-// As synchronize_stream, for waits inside an operator: when little is queued the calling thread runs it itself, which saves waking the
-// worker, but is raised out of by Ctrl-C only when it is done. Memory that the caller lends a task must not die with an exception.
-OPENREG_API void drain_stream(c10::Stream stream);
 
 // Prints one line per stream of the device that has queued work, for stall reports.
 OPENREG_API void print_streams(c10::DeviceIndex device);

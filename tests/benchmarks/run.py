@@ -1,6 +1,6 @@
 """The benchmark: what device="openreg" costs against device="cpu", as ratios taken in one alternating run.
 
-    python tests/benchmarks/run.py                         all lines, about two minutes
+    python tests/benchmarks/run.py                         all lines, about five minutes
     python tests/benchmarks/run.py --only mlp,add-launch   some of them
     python tests/benchmarks/run.py --write-docs            and put the tables into docs/performance.md
 
@@ -16,8 +16,11 @@ import json
 import sys
 from pathlib import Path
 
+import idle
+import kernels
 import launch
 import large
+import operators
 import scale
 import table
 import timing
@@ -25,13 +28,14 @@ import training
 import transfer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-ROWS = [*training.ROWS, *launch.ROWS, *large.ROWS, *transfer.ROWS]
-SCALE = "scale"
+ROWS = [*training.ROWS, *launch.ROWS, *large.ROWS, *transfer.ROWS, *kernels.ROWS]
+SCALE = "scale"  # the counts
+OPERATORS = "operators"  # the operator database
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time of openreg against cpu, as ratios.")
-    names = ", ".join([*(row.name for row in ROWS), SCALE])
+    names = ", ".join([*(row.name for row in ROWS), SCALE, OPERATORS])
     parser.add_argument("--only", metavar="NAME,...", help=f"these lines only: {names}")
     parser.add_argument("--rounds", type=int, help="pairs of samples per line, instead of each line's own number")
     parser.add_argument("--tiny", action="store_true", help="sizes that show that everything runs, and no figures")
@@ -40,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {PAGE.name}")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",") if options.only else None
-    unknown = set(options.only or []) - {row.name for row in ROWS} - {SCALE}
+    unknown = set(options.only or []) - {row.name for row in ROWS} - {SCALE, OPERATORS}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}. There are: {names}")
     if options.rounds is not None and options.rounds < 1:
@@ -56,18 +60,21 @@ def main(arguments: list[str] | None = None) -> int:
     import torch_openreg  # noqa: F401
 
     torch.manual_seed(0)
-    results, checks = [], []
+    results, checks, families = [], [], []
     for row in ROWS:
         if options.only is None or row.name in options.only:
             results.append(timing.measure(row, options.rounds, options.tiny))
             print(table.line(results[-1]), flush=True)
     if options.only is None or SCALE in options.only:
-        checks = scale.checks()
+        checks = [*scale.checks(), *idle.checks()]
         print(*map(table.line, checks), sep="\n", flush=True)
+    if options.only is None or OPERATORS in options.only:
+        families = operators.families(list(operators.calls(tiny=options.tiny, rounds=options.rounds or operators.ROUNDS)))
+        print(*map(table.line, families), sep="\n", flush=True)
     if options.json:
         entries = {"results": results, "checks": checks}
         options.json.write_text(json.dumps(entries, default=_fields, indent=1))
-    text = table.markdown(results, checks)
+    text = table.markdown(results, checks, families)
     if options.markdown:
         print(text)
     if options.write_docs:

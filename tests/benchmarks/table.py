@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+import statistics
 from pathlib import Path
 
 import torch
 
+import kernels
+import large
+import operators
+from operators import Family
 from scale import Check
 from timing import Result
 
@@ -14,8 +20,10 @@ BEGIN = "<!-- benchmark:begin -->"
 END = "<!-- benchmark:end -->"
 
 
-def line(entry: Result | Check) -> str:
-    """One result or check for a terminal."""
+def line(entry: Result | Check | Family) -> str:
+    """One result, check or family for a terminal."""
+    if isinstance(entry, Family):
+        return f"{entry.name:15} {entry.ratio:6.2f}   {entry.calls:5} calls   worst: {entry.worst}"
     verdict = "met" if entry.met else "MISSED"
     if isinstance(entry, Check):
         return f"{entry.name:15} {entry.found:6}   must be {entry.expected:5}  {verdict:6}  {entry.title}"
@@ -32,11 +40,13 @@ def conditions() -> str:
     return f"Taken with torch {torch.__version__} on {cores} cores, at a load average of {load:.1f} (1.0 is this program alone)."
 
 
-def markdown(results: list[Result], checks: list[Check]) -> str:
+def markdown(results: list[Result], checks: list[Check], families: list[Family] = ()) -> str:
     """The tables of the documentation, without the tables that have no lines, and what they were taken with."""
     parts = [conditions()]
     steps = [result for result in results if result.cpu_time_ratio is not None]
-    others = [result for result in results if result.cpu_time_ratio is None]
+    big = [result for result in results if result.name in {row.name for row in large.ROWS}]
+    pairs = [result for result in results if result.name in {row.name for row in kernels.ROWS}]
+    others = [result for result in results if result.cpu_time_ratio is None and result not in big and result not in pairs]
     if steps:
         parts.append(
             _table(
@@ -46,6 +56,21 @@ def markdown(results: list[Result], checks: list[Check]) -> str:
         )
     if others:
         parts.append(_table(["Work", "openreg", "cpu", "Ratio", "Target", ""], [_cells(other) for other in others]))
+    if big:
+        rows = [_cells(result) for result in big]
+        if len(big) > 1:
+            mean = math.exp(statistics.fmean(math.log(result.ratio) for result in big))
+            verdict = "met" if mean <= large.TARGET else "**missed**"
+            rows.append(["geometric mean", "", "", f"{mean:.2f}", f"{large.TARGET:.2f}", verdict])
+        parts.append(_table(["Large tensors", "openreg", "cpu", "Ratio", "Target", ""], rows))
+    if pairs:
+        rows = [_cells(result) for result in pairs]
+        parts.append(_table(["Device kernel", "kernel", "engine", "Ratio", "Target", ""], rows))
+    if families:
+        rows = [[family.name, str(family.calls), f"{family.ratio:.2f}", family.worst] for family in families]
+        verdict = "met" if families[-1].ratio <= operators.TARGET else "missed"
+        parts.append(_table(["Operator database", "Calls", "Ratio", "Largest ratio"], rows))
+        parts.append(f"The geometric mean over all of them has a target of {operators.TARGET:.1f}: {verdict}.")
     if checks:
         rows = [[check.title, str(check.found), str(check.expected), _verdict(check)] for check in checks]
         parts.append(_table(["Count", "Found", "Must be", ""], rows))

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import idle
+import kernels
+import operators
 import run
 import scale
 import table
@@ -58,7 +61,7 @@ def test_unknown_names_are_refused():
 
 def test_names_are_unique():
     names = [row.name for row in run.ROWS]
-    assert len(set(names)) == len(names) and run.SCALE not in names
+    assert len(set(names)) == len(names) and not {run.SCALE, run.OPERATORS} & set(names)
 
 
 def test_samples_alternate_and_neither_side_always_follows():
@@ -86,3 +89,28 @@ def test_the_docs_page_has_the_lines_of_this_program():
 
 def test_many_tensors_streams_and_devices_work_with_a_thread_per_stream_in_use():
     assert [dataclasses.asdict(check) for check in scale.checks() if not check.met] == []
+
+
+def test_an_idle_process_runs_no_thread():
+    assert [dataclasses.asdict(check) for check in idle.checks() if not check.met] == []
+
+
+def test_the_operator_database_gives_finite_ratios_by_family():
+    measured = list(operators.calls({"add", "sum", "nn.functional.linear"}, samples=2, rounds=2, tiny=True))
+    lines = operators.families(measured)
+    assert {line.name for line in lines} == {"binary", "reductions", "nn.functional", "all"}
+    assert all(math.isfinite(line.ratio) and line.ratio > 0 for line in lines) and lines[-1].calls == len(measured)
+
+
+@pytest.mark.parametrize("name", [row.name for row in kernels.ROWS])
+def test_a_comparison_of_a_kernel_with_the_engine_takes_both_ways(name):
+    import torch
+
+    (row,) = [row for row in kernels.ROWS if row.name == name]
+    ways = []
+    for side in row.sides(True):
+        torch.openreg.reset_op_stats()
+        side.work()
+        counts = torch.openreg.op_stats()
+        ways.append({way for way in ("native", "engine") if any(count[way] for count in counts.values())})
+    assert ways == [{"native"}, {"engine"}]

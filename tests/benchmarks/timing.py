@@ -88,10 +88,14 @@ class Result:
         return self.ratio <= self.target
 
 
-def alternate(first: Side, second: Side, rounds: int) -> list[tuple[Sample, Sample]]:
-    """`rounds` pairs of samples; every other round begins with the second side, so that neither always follows."""
+def alternate(first: Side, second: Side, rounds: int, collect: bool = True) -> list[tuple[Sample, Sample]]:
+    """`rounds` pairs of samples; every other round begins with the second side, so that neither always follows.
+
+    Garbage is not collected between samples, and with `collect` once before them.
+    """
     pairs = []
-    gc.collect()
+    if collect:
+        gc.collect()
     gc.disable()
     try:
         for number in range(rounds):

@@ -104,20 +104,20 @@ def cnn_without_norm(tiny):
 
 
 ROWS = [
-    Row("mlp", "MLP, 3 layers of 256, batch 64, AdamW: training step", 1.0, training(mlp, adamw), rounds=301, cores=True),
+    Row("mlp", "MLP, 3 layers of 256, batch 64, AdamW: training step", 0.85, training(mlp, adamw), rounds=301, cores=True),
     Row(
         "transformer",
         "Transformer encoder, 2 layers of 64, batch 8, 32 tokens, AdamW: training step",
-        1.0,
+        0.85,
         training(transformer, adamw),
         rounds=151,
         cores=True,
     ),
-    Row("cnn", "CNN, 2 convolutions, 28 x 28, batch 16, SGD: training step", 1.1, training(cnn_without_norm, sgd), rounds=151, cores=True),
+    Row("cnn", "CNN, 2 convolutions, 28 x 28, batch 16, SGD: training step", 0.85, training(cnn_without_norm, sgd), rounds=151, cores=True),
     Row(
         "cnn-norm",
         "The same CNN with batch norm: training step",
-        1.1,
+        0.85,
         training(cnn_with_norm, sgd),
         rounds=151,
         cores=True,

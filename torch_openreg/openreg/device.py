@@ -93,7 +93,9 @@ def synchronize(device: Device = None) -> None:
 
     Ctrl-C ends the wait, not the work. Returns at once when no device has been used yet.
     """
-    if device is None and not initialization.is_initialized():
+    if device is None:
+        if initialization.is_initialized():
+            _C.synchronize(_C.current_device())
         return
     index = _get_device_index(device, optional=True)
     initialization._lazy_init()

@@ -97,7 +97,8 @@ bool is_out_variant(const OpRecord& record) {
 // Structured operators fill outs of the final size as they are. Others may resize them on the way or take them for scratch, but these
 // do not.
 bool has_faithful_out(std::string_view name) {
-  return name == "aten::native_batch_norm" || name == "aten::nll_loss2d_forward" || name == "aten::max_pool2d_with_indices_backward";
+  return name == "aten::native_batch_norm" || name == "aten::nll_loss2d_forward" || name == "aten::max_pool2d_with_indices_backward" ||
+         name == "aten::index_select";
 }
 
 // Decompositions that raise when they do not converge or meet a value that they cannot take: like those of a GPU's libraries, a call

@@ -293,7 +293,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
     throw;
   }
   op_stats::count(record.counter.waited);
-  drain_stream(current_stream(call.device));
+  synchronize_stream(current_stream(call.device));
   if (!waited->ran) throw_skipped(record.name.c_str());
   for (const c10::Warning& warning : waited->warnings) c10::warn(warning);
   if (waited->exception) std::rethrow_exception(waited->exception);

@@ -16,7 +16,7 @@ bool ComputeSlots::wait_for_slot(int32_t priority, uint64_t deadline_ns) {
     grant_locked();
   }
   while (self.answer.load(std::memory_order_acquire) == 0) {
-    if (deadline_ns != kNever && now_ns() >= deadline_ns) break;
+    if (is_past(deadline_ns)) break;
     futex_wait(self.answer, 0, deadline_ns);
   }
   std::lock_guard<std::mutex> guard(mutex_);  // whoever answered has let go of `self`

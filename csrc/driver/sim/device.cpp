@@ -10,6 +10,7 @@
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
+#include "driver/sim/worker.h"
 
 namespace openreg::sim {
 
@@ -57,10 +58,14 @@ openreg_status device_synchronize(int32_t device, uint64_t timeout_ns, openreg_e
     {
       std::lock_guard<std::mutex> guard(chip().registry_mutex);
       for (Stream* stream : chip().streams)
-        if (stream->device->index == device) targets.emplace_back(StreamRef(stream), stream->queue.tail());
+        if (stream->device->index == device) {
+          if (timeout_ns & kLends) note_wait(*stream);
+          targets.emplace_back(StreamRef(stream), stream->queue.tail());
+        }
     }
     // Where the caller executes the tasks itself, it begins with the most urgent stream.
-    std::stable_sort(targets.begin(), targets.end(), [](const auto& a, const auto& b) { return a.first->priority < b.first->priority; });
+    if (targets.size() > 1)
+      std::stable_sort(targets.begin(), targets.end(), [](const auto& a, const auto& b) { return a.first->priority < b.first->priority; });
     const uint64_t deadline = deadline_after(timeout_ns);
     bool pending = false;
     for (auto& [stream, target] : targets) {

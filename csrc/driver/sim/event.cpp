@@ -7,6 +7,7 @@
 #include "driver/sim/device.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
+#include "driver/sim/worker.h"
 
 namespace openreg::sim {
 namespace {
@@ -173,6 +174,7 @@ openreg_status event_synchronize(openreg_event event, uint64_t timeout_ns, openr
     if (openreg_status status = check_error_record("event_synchronize", error)) return status;
     RecordRef record = latest(*target);
     if (!record) return OPENREG_OK;
+    if (timeout_ns & kLends) note_wait(*record->stream);
     if (!is_complete(*record)) {
       Stream& stream = *record->stream;
       const openreg_status status = timeout_ns == 0

@@ -113,7 +113,7 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
       continue;
     }
     if (stream.chip->stopping.load(std::memory_order_relaxed)) return Progress::stopped;
-    if (deadline_ns != kNever && ran && now_ns() >= deadline_ns) return Progress::timed_out;
+    if (ran && is_past(deadline_ns)) return Progress::timed_out;
     ran = true;
 
     const uint64_t end = position + task->size_bytes;

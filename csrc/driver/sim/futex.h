@@ -14,6 +14,8 @@
 #include <climits>
 #include <cstdint>
 
+#include "hal/openreg_hal.h"
+
 namespace openreg::sim {
 
 constexpr uint64_t kNever = UINT64_MAX;
@@ -30,11 +32,16 @@ inline uint64_t now_ns() { return clock_ns(CLOCK_MONOTONIC); }
 // The same clock at the resolution of the scheduler tick, several times cheaper to read.
 inline uint64_t coarse_now_ns() { return clock_ns(CLOCK_MONOTONIC_COARSE); }
 
+// A deadline is a time of the device clock, with kLends added when the thread that waits may run tasks. kNever lends, too.
+constexpr uint64_t kLends = OPENREG_LEND_THREAD;
+
 inline uint64_t deadline_after(uint64_t timeout_ns) {
   if (timeout_ns == kNever) return kNever;
-  const uint64_t now = now_ns();
-  return timeout_ns < kNever - now ? now + timeout_ns : kNever;
+  const uint64_t now = now_ns(), limit = timeout_ns & ~kLends;
+  return (limit < ~kLends - now ? now + limit : ~kLends) | (timeout_ns & kLends);
 }
+
+inline bool is_past(uint64_t deadline_ns) { return deadline_ns != kNever && now_ns() >= (deadline_ns & ~kLends); }
 
 inline void cpu_relax() {
 #if defined(__x86_64__)
@@ -66,8 +73,8 @@ bool spin_until(Done done) {
 inline void futex_wait(std::atomic<uint32_t>& word, uint32_t expected, uint64_t deadline_ns) {
   timespec until{};
   if (deadline_ns != kNever) {
-    until.tv_sec = static_cast<time_t>(deadline_ns / 1000000000u);
-    until.tv_nsec = static_cast<long>(deadline_ns % 1000000000u);
+    until.tv_sec = static_cast<time_t>((deadline_ns & ~kLends) / 1000000000u);
+    until.tv_nsec = static_cast<long>((deadline_ns & ~kLends) % 1000000000u);
   }
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected,
           deadline_ns == kNever ? nullptr : &until, nullptr, FUTEX_BITSET_MATCH_ANY);

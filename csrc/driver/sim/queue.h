@@ -24,6 +24,7 @@ class Queue {
   uint64_t head() const { return head_.load(std::memory_order_seq_cst); }
   uint64_t tail() const { return tail_.load(std::memory_order_acquire); }
   bool empty() const { return tail() == head(); }
+  uint64_t enqueued_tasks() const { return enqueued_.load(std::memory_order_acquire); }
   uint64_t unfinished_tasks() const {
     const uint64_t finished = finished_.load(std::memory_order_acquire);
     return enqueued_.load(std::memory_order_acquire) - finished;

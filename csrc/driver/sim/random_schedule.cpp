@@ -60,7 +60,7 @@ Progress RandomSchedule::reach(Stream& stream, uint64_t target, uint64_t deadlin
       Progress progress = Progress::reached;
       while (progress == Progress::reached && stream.queue.head() < target) {
         progress = run_one(chip, deadline_ns);
-        if (progress == Progress::reached && deadline_ns != kNever && now_ns() >= deadline_ns && stream.queue.head() < target)
+        if (progress == Progress::reached && is_past(deadline_ns) && stream.queue.head() < target)
           progress = Progress::timed_out;
       }
       unlock();
@@ -73,7 +73,7 @@ Progress RandomSchedule::reach(Stream& stream, uint64_t target, uint64_t deadlin
     if (busy_.load(std::memory_order_seq_cst) && !chip.stopping.load(std::memory_order_seq_cst))
       futex_wait(generation_, generation, deadline_ns);
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
-    if (deadline_ns != kNever && now_ns() >= deadline_ns) return stream.queue.head() >= target ? Progress::reached : Progress::timed_out;
+    if (is_past(deadline_ns)) return stream.queue.head() >= target ? Progress::reached : Progress::timed_out;
   }
 }
 

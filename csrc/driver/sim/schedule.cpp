@@ -14,9 +14,9 @@
 namespace openreg::sim {
 namespace {
 
-// A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one.
+// A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one, unless it lends itself.
 bool may_run(const Stream& stream, uint64_t deadline_ns) {
-  return deadline_ns == kNever || !stream.worker_started.load(std::memory_order_acquire);
+  return (deadline_ns & kLends) != 0 || !stream.worker_started.load(std::memory_order_acquire);
 }
 
 // Sleeps until the head may have reached `target`, or the stream may be owned when the caller would run it.
@@ -86,7 +86,7 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
     }
     if (stream.owned.load(std::memory_order_relaxed) && pthread_equal(stream.owner.load(std::memory_order_relaxed), pthread_self()))
       return Progress::stuck;
-    if (deadline_ns != kNever && now_ns() >= deadline_ns) return Progress::timed_out;
+    if (is_past(deadline_ns)) return Progress::timed_out;
     if (may_spin)
       spin_until([&] {
         return stream.queue.head() >= target || (would_run && stream.owned.load(std::memory_order_relaxed) == 0);
@@ -103,7 +103,10 @@ void disown(Stream& stream) {
   if (stream.wake_at.load(std::memory_order_seq_cst) != kNever) wake_sleepers(stream);
   const bool destroyed = stream.destroyed.load(std::memory_order_seq_cst);
   if (stream.worker_started.load(std::memory_order_acquire)) {
-    if (destroyed || !stream.queue.empty()) wake_worker(stream);
+    if (destroyed)
+      wake_worker(stream);
+    else if (!stream.queue.empty())
+      announce_task(stream);
   } else if (destroyed && stream.queue.empty() && stream.try_own()) {
     retire(stream);
   }

@@ -86,7 +86,7 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
         stream.chip->options.schedule == Schedule::eager)
       start_worker(stream);
   }
-  wake_worker(stream);
+  announce_task(stream);
   return OPENREG_OK;
 }
 
@@ -152,6 +152,7 @@ openreg_status stream_synchronize(openreg_stream stream, uint64_t timeout_ns, op
     if (!object) return OPENREG_INVALID_VALUE;
     if (openreg_status status = check_error_record("stream_synchronize", error)) return status;
     const uint64_t target = object->queue.tail();
+    if (timeout_ns & kLends) note_wait(*object);
     if (object->queue.head() < target) {
       const openreg_status status = timeout_ns == 0 ? poll_position(*object, target)
                                                     : await_position("stream_synchronize", *object, target, deadline_after(timeout_ns));

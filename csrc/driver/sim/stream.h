@@ -47,7 +47,9 @@ struct Stream {
   alignas(64) std::atomic<uint64_t> skip_until{0};  // see Note [Skipping]
   std::atomic<uint64_t> wake_at{kNever};            // the nearest position that a sleeping thread waits for
   std::atomic<uint32_t> wake_generation{0};         // futex word of those threads
-  std::atomic<uint32_t> worker_sleeping{0};         // futex word of the worker: 1 while it sleeps or is about to
+  std::atomic<uint32_t> worker_state{0};            // futex word of the worker, a WorkerState
+  std::atomic<int32_t> short_waits{0};              // see Note [Standing back]
+  std::atomic<uint64_t> enqueued_at_wait{0};        // tasks, at the last wait of a host thread
   std::atomic<bool> worker_started{false};          // LOCK: queue.producers to write
   std::atomic<bool> destroyed{false};               // no handle leads here any more
   std::thread worker;                               // joined by shutdown, or detached when the worker retires

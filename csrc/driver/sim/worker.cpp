@@ -1,4 +1,4 @@
-// worker.cpp: run what is there, spin for a moment, sleep.
+// worker.cpp: run what is there, spin for a moment, sleep; or stand back.
 #include "driver/sim/worker.h"
 
 #include <pthread.h>
@@ -15,25 +15,57 @@
 namespace openreg::sim {
 namespace {
 
+// Short enough not to be missed, long enough to cost a core little: of the order of a thread's wake-up.
+constexpr uint64_t kNap_ns = 50000;
+constexpr int kIdleNaps = 10;
+
 bool has_work(Stream& stream) { return !stream.queue.empty() && stream.owned.load(std::memory_order_seq_cst) == 0; }
+
+bool stands_back(const Stream& stream) { return stream.short_waits.load(std::memory_order_relaxed) >= kShortWaits; }
+
+bool takes_work(Stream& stream) {
+  return has_work(stream) && (!stands_back(stream) || stream.queue.unfinished_tasks() > kShortQueue);
+}
 
 bool is_finished(Stream& stream) { return stream.destroyed.load(std::memory_order_seq_cst) && stream.queue.empty(); }
 
 bool should_look(Stream& stream) {
-  return has_work(stream) || is_finished(stream) || stream.chip->stopping.load(std::memory_order_seq_cst);
+  return takes_work(stream) || is_finished(stream) || stream.chip->stopping.load(std::memory_order_seq_cst);
 }
 
 void sleep(Stream& stream) {
-  stream.worker_sleeping.store(1, std::memory_order_seq_cst);
+  stream.worker_state.store(kAsleep, std::memory_order_seq_cst);
   stream.queue.producers.order_with_unlock();
-  if (!should_look(stream)) futex_wait(stream.worker_sleeping, 1, kNever);
-  stream.worker_sleeping.store(0, std::memory_order_relaxed);
+  if (!should_look(stream) && !has_work(stream)) futex_wait(stream.worker_state, kAsleep, kNever);
+  stream.worker_state.store(kAwake, std::memory_order_relaxed);
+}
+
+// Naps until there is something to look at, or nothing has happened for a while.
+void stand_back(Stream& stream) {
+  for (int idle = 0; idle < kIdleNaps;) {
+    const uint64_t head = stream.queue.head();
+    const bool waits = stream.queue.tail() != head;
+    stream.worker_state.store(kNapping, std::memory_order_seq_cst);
+    stream.queue.producers.order_with_unlock();
+    if (!should_look(stream)) futex_wait(stream.worker_state, kNapping, now_ns() + kNap_ns);
+    stream.worker_state.store(kAwake, std::memory_order_relaxed);
+    if (should_look(stream)) return;
+    if (stream.queue.head() != head) {
+      idle = 0;
+    } else if (!waits) {
+      ++idle;
+    } else if (has_work(stream)) {
+      stream.short_waits.store(-kTakeover, std::memory_order_relaxed);
+      return;
+    }
+  }
+  sleep(stream);
 }
 
 void run_worker(Stream* stream) {
   Chip& chip = *stream->chip;
   for (;;) {
-    if (has_work(*stream) && stream->try_own()) {
+    if (takes_work(*stream) && stream->try_own()) {
       run_tasks(*stream, kNever, kNever);
       disown(*stream);
     }
@@ -42,7 +74,10 @@ void run_worker(Stream* stream) {
       retire(*stream);
       break;
     }
-    if (!(chip.spin && spin_until([stream] { return should_look(*stream); }))) sleep(*stream);
+    if (stands_back(*stream))
+      stand_back(*stream);
+    else if (!(chip.spin && spin_until([stream] { return should_look(*stream) || stands_back(*stream); })))
+      sleep(*stream);
   }
   release(stream);
   // The last touch of the chip: shutdown takes it apart when this reaches 0.
@@ -73,8 +108,27 @@ void start_worker(Stream& stream) {
 }
 
 void wake_worker(Stream& stream) {
-  if (stream.worker_sleeping.load(std::memory_order_seq_cst) && stream.worker_sleeping.exchange(0, std::memory_order_seq_cst))
-    futex_wake(stream.worker_sleeping, 1);
+  if (stream.worker_state.load(std::memory_order_seq_cst) != kAwake &&
+      stream.worker_state.exchange(kAwake, std::memory_order_seq_cst) != kAwake)
+    futex_wake(stream.worker_state, 1);
+}
+
+void announce_task(Stream& stream) {
+  const uint32_t state = stream.worker_state.load(std::memory_order_seq_cst);
+  if (state == kAwake || (state == kNapping && stream.queue.unfinished_tasks() <= kShortQueue)) return;
+  wake_worker(stream);
+}
+
+void note_wait(Stream& stream) {
+  const uint64_t enqueued = stream.queue.enqueued_tasks();
+  const uint64_t fresh = enqueued - stream.enqueued_at_wait.exchange(enqueued, std::memory_order_relaxed);
+  if (fresh == 0) return;
+  const int32_t waits = stream.short_waits.load(std::memory_order_relaxed);
+  if (fresh > kShortQueue) {
+    if (waits > 0) stream.short_waits.store(0, std::memory_order_relaxed);
+  } else if (waits < kShortWaits) {
+    stream.short_waits.store(waits + 1, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace openreg::sim
