@@ -51,14 +51,17 @@ class Built:
         return f"{self.what or 'default'}, {mode}: {self.info.name}({given})"
 
     def module(self, **changed) -> torch.nn.Module:
-        """The module with its parameters, made on the CPU and moved."""
-        sampling.seed_everything(self.seed)
-        args, kwargs = sampling.copy_value((self.constructor.args, self.constructor.kwargs), CPU)
-        module = self.info.module_cls(*args, **{**kwargs, **changed}).to(self.dtype)
-        if self.info.is_lazy:
-            given = self.on(CPU).inputs()
-            module(*given[0], **given[1])
-        sampling.seed_everything(self.seed + 1)
+        """The module with its parameters, made on the CPU and moved.
+
+        The parameters come from the sample's seed and leave the generator as it was: only a call that draws is random.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            args, kwargs = sampling.copy_value((self.constructor.args, self.constructor.kwargs), CPU)
+            module = self.info.module_cls(*args, **{**kwargs, **changed}).to(self.dtype)
+            if self.info.is_lazy:
+                given = self.on(CPU).inputs()
+                module(*given[0], **given[1])
         return module.to(self.device).train(self.training)
 
     def inputs(self) -> tuple[tuple, dict]:
@@ -276,7 +279,6 @@ def run_state_dict(case) -> None:
         buffer.seek(0)
         at_home = torch.load(buffer, map_location="cpu", weights_only=True)
         numbers = [f"{name} {t.device} {t.dtype} {t.tolist()}" for name, t in at_home.items()]
-        sampling.seed_everything(case.seed)
         runs = [call(module, given.inputs()) for module in (second, third)]
         return {"from the device": runs[0], "from the CPU": runs[1], "on the CPU": numbers, "state": dict(second.state_dict())}
 
@@ -291,7 +293,6 @@ def run_copy(case) -> None:
         twin = copy.deepcopy(module)
         side.stage("pickle")
         other = pickle.loads(pickle.dumps(module))
-        sampling.seed_everything(case.seed)
         return {"deepcopy": call(twin, given.inputs()), "pickle": call(other, given.inputs()), "state": dict(other.state_dict())}
 
     case.agree(form, errors=False)
