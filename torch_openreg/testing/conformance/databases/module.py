@@ -110,7 +110,9 @@ def dtypes(info, mode: str) -> list[str]:
 
 def tolerances(info, mode: str):
     units = 16 if mode in DIFFERENTIATED else 8
-    return tuple((dtype, (units * unit, units * unit)) for dtype, unit in FEW_BITS.items())
+    few_bits = {dtype: (units * unit, units * unit) for dtype, unit in FEW_BITS.items()}
+    # Second gradients of recurrent modules sum the rounding of every time step, and devices differ in their kernels.
+    return tuple({**few_bits, **({torch.float32: (1e-4, 1e-4)} if mode == "gradgrad" else {})}.items())
 
 
 def draw(info, dtype: torch.dtype, mode: str, seed: int) -> list[Built]:
@@ -243,6 +245,9 @@ def run_to(case) -> None:
 
 def run_factory(case) -> None:
     """Built on the device, by the `device` argument where there is one and by the default device."""
+    given = case.sample.constructor
+    if any(isinstance(value, torch.nn.Module) for value in (*given.args, *given.kwargs.values())):
+        raise CpuCannot("the constructor takes a module, which decides where its parameters live")
 
     def form(given, side):
         args, kwargs = sampling.copy_value((given.constructor.args, given.constructor.kwargs), given.device)
