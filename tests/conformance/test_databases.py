@@ -56,9 +56,10 @@ def test_a_sample_of_each_database(name, part):
     chosen = rows.shard([row for row in databases.select(databases.DATABASES[name])][::every], part + 1, PARTS[name])
     assert chosen
     results = [gaps.apply(known, run_row(row.op, row.dtype, row.mode, device, samples=2)) for row in chosen]
-    wrong = [r for r in results if (r.failing and r.gap != "covered") or r.gap == "unexpected pass"]
+    # A covered row may pass here: two samples can miss the one that fails.
+    wrong = [r for r in results if r.failing and r.gap != "covered"]
     assert not wrong, "\n".join(
-        f"{r.gap or r.outcome}: {r.sentence}\n    {report.repro_command(r, f'--device {device.name}')}" for r in wrong
+        f"{r.outcome}: {r.sentence}\n    {report.repro_command(r, f'--device {device.name}')}" for r in wrong
     )
 
 

@@ -275,9 +275,13 @@ def state_of(optimizer, parameters) -> list:
 
 
 def readable(value):
-    """State for a comparison: numbers and 0-dim tensors as float, see Note [Optimizer state]."""
+    """State for a comparison: numbers and 0-dim tensors as float, see Note [Optimizer state].
+
+    Those of 16 bits stay tensors: they belong to a 0-dim parameter, and have its tolerance.
+    """
     if isinstance(value, torch.Tensor):
-        return float(value) if value.dim() == 0 and not value.is_complex() else value.detach()
+        number = value.dim() == 0 and not value.is_complex() and value.dtype not in FEW_BITS
+        return float(value) if number else value.detach()
     if isinstance(value, dict):
         return {key: readable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
