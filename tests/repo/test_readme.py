@@ -54,6 +54,15 @@ def test_the_script_replaces_the_table_and_nothing_else():
         generate_support.rewrite("no marks\n", rows)
 
 
+def test_the_support_page_has_a_table_for_each_mode():
+    rows = run_of(("add", "float32", "forward", "pass"), ("add", "int64", "out", "mismatch"), ("fft.fft", "float32", "out", "pass"))
+    page = generate_support.page([{**row, "samples_run": 2} for row in rows])
+    forward, out = page.partition("## out\n")[::2]
+    assert "| all | 1 / 1 |\n" in forward
+    assert out.splitlines()[1] == "| operators | float32 | int64 |" and "| all | 1 / 1 | 0 / 1 |\n" in out
+    assert "3 rows and 6\nsamples" in out
+
+
 def test_the_page_has_a_table_by_the_script():
     shown = README.read_text().partition(generate_support.BEGIN)[2].partition(generate_support.END)[0]
     lines = [line for line in shown.splitlines() if line.startswith("|")]
