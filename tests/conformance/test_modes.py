@@ -138,6 +138,17 @@ def test_a_mode_catches_a_wrong_device(name):
     assert result.failing and words in result.sentence, f"{result.outcome}: {result.sentence}"
 
 
+def test_a_device_that_is_wrong_from_the_second_call_on_is_caught():
+    calls = []
+
+    def wrong_later(operator, tensor):
+        calls.append(tensor.stride())
+        return operator(tensor) + (calls.count(tensor.stride()) > 1)
+
+    result = broken_row("sin", "layouts", wrong_later, samples=1)
+    assert "output: Tensor-likes are not close" in result.message
+
+
 def test_views_catch_a_lost_conjugate_bit():
     result = broken_row("exp", "views", sees_other_memory, dtype="complex64")
     assert "conjugated inputs: output: Tensor-likes are not close" in result.message

@@ -69,19 +69,25 @@ class Case:
     seed: int
     stage: Stage
 
-    def agree(self, form, variant: str = "", *, sample=None, values="", strides=True, errors=True, warn=False) -> None:
+    def agree(self, form, variant: str = "", *, sample=None, values="", strides=True, errors=True, warn=False, twice=False) -> None:
         """Runs the form on both sides. Raises Mismatch where they differ and the device's own error where only it raises.
 
         variant: what is special about this call, for messages. sample: another one than the case's.
         values: as in Rules, when not what the operator says. errors: whether an error of the CPU must be the device's
-        too; otherwise it raises CpuCannot. warn: compare warnings.
+        too; otherwise it raises CpuCannot. warn: compare warnings. twice: call the device twice, because one that remembers
+        calls takes another way the second time.
         """
         case = self if sample is None else replace(self, sample=sample)
         self.stage.variant = variant
-        where = f"{variant}: " if variant else ""
         expected = reference(case, form)
         if expected.error is not None and not errors:
             raise CpuCannot from expected.error
+        for _ in range(2 if twice else 1):
+            case._check(form, expected, variant, values, strides, warn)
+
+    def _check(self, form, expected: Attempt, variant: str, values: str, strides: bool, warn: bool) -> None:
+        """Runs the form on the device and compares with what the CPU did."""
+        case, where = self, f"{variant}: " if variant else ""
         actual = on_device(case, form, wait=expected.error is not None)
         device = self.under_test.device
         if expected.error is not None:

@@ -25,7 +25,7 @@ def run(case) -> None:
             "offset": str(copy.input.storage_offset()) if copy.input.layout == torch.strided else "none",
         }
 
-    case.agree(form)
+    case.agree(form, twice=True)
     for name, change in LAYOUTS.items():
         if (changed := with_input(case.sample, change)) is not None:
-            case.agree(form, f"{name} input", sample=changed)
+            case.agree(form, f"{name} input", sample=changed, twice=True)

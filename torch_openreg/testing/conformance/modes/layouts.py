@@ -18,10 +18,10 @@ def run(case) -> None:
             "memory of output": [_memory(item, inputs, outputs[:place]) for place, item in enumerate(outputs)],
         }
 
-    case.agree(form)
+    case.agree(form, twice=True)
     for name, change in LAYOUTS.items():
         if (changed := with_tensors(case.sample, change)) is not None:
-            case.agree(form, f"{name} inputs", sample=changed)
+            case.agree(form, f"{name} inputs", sample=changed, twice=True)
 
 
 def with_tensors(sample, change):

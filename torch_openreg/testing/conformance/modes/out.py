@@ -28,7 +28,7 @@ def run(case) -> None:
             outs = [change(tensor) for tensor in tensors]
         except _DoesNotApply:
             continue
-        case.agree(_form(case, outs, isinstance(result, torch.Tensor)), variant, warn=True)
+        case.agree(_form(case, outs, isinstance(result, torch.Tensor)), variant, warn=True, twice=True)
     if case.under_test.device.type != "cpu" and not _leaves_the_device_open(case.info):
         _wrong_device(case, tensors, isinstance(result, torch.Tensor))
 
