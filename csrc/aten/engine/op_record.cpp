@@ -156,6 +156,7 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
   }
   for (const auto& result : schema.returns()) {
     int alias = -1;
+    packs = packs || result.type()->kind() == c10::TypeKind::ClassType;
     if (result.alias_info() != nullptr) {
       for (int i : written) {
         if (schema.arguments()[i].alias_info()->beforeSets() == result.alias_info()->beforeSets()) alias = i;

@@ -23,6 +23,7 @@ struct OpRecord {
   std::vector<int> written;        // arguments that the operator writes
   std::vector<int> return_alias;   // per return: the written argument that it is, or -1 for a new value
   bool view = false;               // a return aliases an argument that is not written
+  bool packs = false;              // a return is an object of a C++ class that may keep its arguments
   bool supported = false;          // the CPU has a kernel, in a namespace whose kernels are C++ and may run on a worker
   bool takes_cpu_tensors = false;  // as on any accelerator, some operands may be CPU tensors with dimensions (index tensors, lengths)
   bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc, or they can be inferred)

@@ -178,9 +178,7 @@ void materialize_written(const Call& call) {
   }
 }
 
-void count_route(const Call& call, const Staging* staging) {
-  op_stats::count(staging ? call.record.counter.staged : call.record.counter.engine);
-}
+void count_route(const OpRecord& record, const Staging* staging) { op_stats::count(staging ? record.counter.staged : record.counter.engine); }
 
 // Puts the task on the stream, between its staging copies where the device needs them.
 void enqueue(const Call& call, const Words& words, Staging* staging, void (*cleanup)(void*) = nullptr, bool* accepted = nullptr) {
@@ -192,7 +190,7 @@ void enqueue(const Call& call, const Words& words, Staging* staging, void (*clea
                    cleanup);
   if (accepted) *accepted = true;
   if (staging) staging->copy_out();
-  count_route(call, staging);
+  count_route(call.record, staging);
 }
 
 PhiloxState reserve(const Call& call) {
@@ -359,10 +357,22 @@ void resize_written(const Call& call, const MemoEntry& entry) {
   }
 }
 
+// Packed parameters live in host memory and may keep the tensors that they are made of, so they are made of copies on the host.
+void pack_on_host(const OpRecord& record, Stack* stack) {
+  for (size_t i = stack->size() - record.arguments; i < stack->size(); ++i) {
+    c10::IValue& argument = (*stack)[i];
+    if (argument.isTensor() && is_device_tensor(argument.toTensor())) argument = argument.toTensor().cpu();
+  }
+  count_route(record, nullptr);
+  op_stats::count(record.counter.waited);
+  record.op.callBoxed(stack);
+}
+
 }  // namespace
 
 void run(const c10::OperatorHandle& op, Stack* stack) {
   const OpRecord& record = record_of(op);
+  if (C10_UNLIKELY(record.packs)) return pack_on_host(record, stack);
   Call call{record, torch::jit::last(*stack, record.arguments)};
   TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !(record.view && is_dense_view(call)), "Could not run '", record.name,
                               "' on openreg: it has no kernel for this device.");
