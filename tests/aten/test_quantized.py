@@ -183,6 +183,15 @@ def test_packed_parameters_are_host_objects(engine, device):
         torch.backends.quantized.engine = before
 
 
+def test_packed_parameters_outlive_what_they_were_made_of(device):
+    ops, weight, bias = torch.ops.quantized, torch.randn(5, 6), torch.randn(5)
+    want = ops.linear(per_tensor(X), ops.linear_prepack(per_tensor(weight, torch.qint8, zero_point=0), bias), 0.1, 2)
+    packed = ops.linear_prepack(per_tensor(weight.to(device), torch.qint8, zero_point=0), bias.to(device))
+    overwriting = [torch.full((5, 6), 9.0, device=device) for _ in range(20)] + [torch.full((5,), 9.0, device=device) for _ in range(20)]
+    got = ops.linear(per_tensor(X.to(device)), packed, 0.1, 2)
+    assert torch.equal(got.cpu().int_repr(), want.int_repr()) and len(overwriting) == 40
+
+
 def test_dynamically_quantized_modules_take_device_inputs(device):
     model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     quantized = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
