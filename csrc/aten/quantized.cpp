@@ -46,8 +46,9 @@ Tensor make_quantized(c10::Device device, at::IntArrayRef sizes, ScalarType dtyp
   const c10::DeviceIndex index = device.has_index() ? device.index() : current_device();
   check_device(index);
   const Tensor memory = make_contiguous(index, {static_cast<int64_t>(bytes_of(sizes, dtype))}, caffe2::TypeMeta::Make<uint8_t>());
-  Tensor tensor = at::detail::make_tensor<at::QTensorImpl>(c10::Storage(memory.storage()), c10::DispatchKeySet(c10::DispatchKey::QuantizedPrivateUse1),
-                                                           c10::scalarTypeToTypeMeta(dtype), std::move(quantizer));
+  const c10::DispatchKeySet key(c10::DispatchKey::QuantizedPrivateUse1);
+  Tensor tensor = at::detail::make_tensor<at::QTensorImpl>(c10::Storage(memory.storage()), key, c10::scalarTypeToTypeMeta(dtype),
+                                                           std::move(quantizer));
   tensor.unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
   tensor.unsafeGetTensorImpl()->empty_tensor_restride(format);
   return tensor;
@@ -121,10 +122,9 @@ Tensor& copy_(Tensor& self, const Tensor& src, bool non_blocking) {
                                    "Tensor from a quantized Tensor");
   if (!src.is_quantized()) {
     // The CPU's copy quantizes. It may raise for what it is given, so it runs as the CPU runs it.
-    static const auto op = engine::find_op("aten::copy_", "");
-    const Tensor here = self.is_cpu() ? self : src.to(self.device());
     if (self.is_cpu()) return self.copy_(src.cpu(), non_blocking);
-    engine::call(op, self, here, non_blocking);
+    static const auto op = engine::find_op("aten::copy_", "");
+    engine::call(op, self, src.to(self.device()), non_blocking);
     return self;
   }
   TORCH_CHECK(self.qscheme() == src.qscheme(), "Quantized Copy only works with same qscheme");
@@ -161,7 +161,7 @@ const Tensor& resize_(const Tensor& self, at::IntArrayRef sizes, std::optional<M
 // Conversions whose errors can be told from metadata and numbers alone run without a wait when there are none: `fits` says so.
 // All others go through the engine, which waits and raises what the CPU raises.
 
-bool is_float_without_gaps(const Tensor& self) {
+bool is_plain_float(const Tensor& self) {
   return self.scalar_type() == at::kFloat && self.layout() == at::kStrided && !self.is_conj() && !self.is_neg() && !self._is_zerotensor();
 }
 
@@ -176,7 +176,7 @@ bool fits(int64_t zero_point, ScalarType dtype) {
 }
 
 Tensor quantize_per_tensor(const Tensor& self, double scale, int64_t zero_point, ScalarType dtype) {
-  if (!is_float_without_gaps(self) || !fits(zero_point, dtype)) {
+  if (!is_plain_float(self) || !fits(zero_point, dtype)) {
     static const auto op = engine::find_op("aten::quantize_per_tensor", "");
     return engine::call(op, self, scale, zero_point, dtype)[0].toTensor();
   }
@@ -190,7 +190,7 @@ Tensor quantize_per_channel(const Tensor& self, const Tensor& scales, const Tens
   const bool valid = scales.device() == self.device() && zero_points.device() == self.device() && scales.dim() == 1 &&
                      zero_points.dim() == 1 && axis >= 0 && axis < self.dim() && self.size(axis) == scales.numel() &&
                      scales.numel() == zero_points.numel() && at::isFloatingType(scales.scalar_type());
-  if (!is_float_without_gaps(self) || !valid || !fits(0, dtype)) {
+  if (!is_plain_float(self) || !valid || !fits(0, dtype)) {
     static const auto op = engine::find_op("aten::quantize_per_channel", "");
     return engine::call(op, self, scales, zero_points, axis, dtype)[0].toTensor();
   }
