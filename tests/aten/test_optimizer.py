@@ -177,9 +177,58 @@ def test_clipping(foreach, device):
 
 
 def test_foreach_calls_on_the_engine_are_one_call(device):
-    a = [torch.ones(3, device=device) for _ in range(10)]
+    a = [torch.ones(3, dtype=torch.half, device=device) for _ in range(10)]
     torch._foreach_add_(a, 1.0)
     with counted() as ways:
         torch._foreach_add_(a, 1.0)
         assert ways("aten::_foreach_add_.Scalar") == {"engine": 1} and len(torch.openreg.op_stats()) == 1
     assert a[9].tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", {}),
+        ("Adam", {"weight_decay": 0.1, "amsgrad": True}),
+        ("AdamW", {"weight_decay": 0.1}),
+        ("AdamW", {"maximize": True, "amsgrad": True}),
+        ("SGD", {}),
+        ("SGD", {"weight_decay": 0.1, "maximize": True}),
+        ("SGD", {"momentum": 0.9, "dampening": 0.2}),
+        ("SGD", {"momentum": 0.9, "nesterov": True}),
+    ],
+    ids=str,
+)
+def test_fused_optimizers_have_a_kernel_with_the_values_of_the_cpu(name, options, dtype):
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(7, 5), (11,), (), (0,)]
+    start = [torch.randn(size, generator=generator, dtype=dtype) for size in sizes]
+    gradients = [[torch.randn(size, generator=generator, dtype=dtype) for size in sizes] for _ in range(4)]
+    outcomes = []
+    for device in ("cpu", "openreg"):
+        parameters = [tensor.clone().to(device).requires_grad_() for tensor in start]
+        optimizer = getattr(torch.optim, name)(parameters, lr=0.05, fused=True, **options)
+        torch.openreg.reset_op_stats()
+        for step in gradients:
+            for parameter, gradient in zip(parameters, step):
+                parameter.grad = gradient.to(device)
+            optimizer.step()
+        outcomes.append([parameter.detach().cpu() for parameter in parameters])
+    counts = torch.openreg.op_stats()[f"aten::_fused_{name.lower()}_"]
+    assert (counts["native"], counts["engine"]) == (4, 0)
+    for mine, expected in zip(*reversed(outcomes)):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_fused_step_on_a_strided_parameter_takes_the_engine():
+    outcomes = []
+    for device in ("cpu", "openreg"):
+        parameter = torch.arange(8.0, device=device)[::2].requires_grad_()
+        optimizer = torch.optim.SGD([parameter], lr=0.5, fused=True)
+        parameter.grad = torch.ones(8, device=device)[::2]
+        torch.openreg.reset_op_stats()
+        optimizer.step()
+        outcomes.append(parameter.detach().cpu())
+    assert torch.equal(*outcomes)
+    assert torch.openreg.op_stats()["aten::_fused_sgd_"]["engine"] == 1
