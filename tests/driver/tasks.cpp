@@ -1,4 +1,7 @@
 // tasks.cpp: host functions and a kernel for the driver tests, so that tasks run without Python's lock.
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -51,6 +54,12 @@ openreg_status append(void* args, openreg_error*) {
 openreg_status append_slowly(void* args, openreg_error* error) {
   sleep_us(200);
   return append(args, error);
+}
+
+// Writes the number of the thread that runs it to a given place.
+openreg_status note_thread(void* args, openreg_error*) {
+  **static_cast<std::atomic<uint64_t>**>(args) = static_cast<uint64_t>(syscall(SYS_gettid));
+  return OPENREG_OK;
 }
 
 openreg_status gate(void* args, openreg_error*) {

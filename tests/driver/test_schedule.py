@@ -1,6 +1,8 @@
 """The simulator's schedules: lazy runs nothing unasked, random is a function of program and seed, priorities decide when
 workers compete. Needs the simulator."""
 
+import ctypes
+import threading
 import time
 
 import pytest
@@ -102,6 +104,58 @@ def test_a_wait_with_a_limit_never_runs_what_could_hold_it(start_sim, tasks):
         assert time.monotonic() - start < 5
         gate.open()
         d.ok(d.sync(stream)[0])
+
+
+class Place(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_void_p)]
+
+
+def threads_that_ran(d, tasks, waits, timeout_ns):
+    """The threads that ran the one task of each of many waits."""
+    stream, thread, found = d.stream(), ctypes.c_uint64(0), set()
+    for _ in range(waits):
+        thread.value = 0
+        d.launch(stream, tasks.note_thread, Place(ctypes.addressof(thread)))
+        d.ok(d.sync(stream, timeout_ns)[0])
+        found.add(thread.value)
+    return found
+
+
+def test_a_wait_with_a_limit_runs_tasks_only_when_it_lends_its_thread(start_sim, tasks):
+    d = start_sim()
+    own = threading.get_native_id()
+    assert own not in threads_that_ran(d, tasks, 200, 10_000_000_000)
+    lent = threads_that_ran(d, tasks, 200, 10_000_000_000 | hal.LEND_THREAD)
+    assert own in lent and 0 not in lent
+
+
+def test_a_worker_that_stands_back_takes_over_what_nobody_waits_for(start_sim, tasks):
+    d = start_sim()
+    stream, log = d.stream(), tasks.log()
+    for turn in range(1, 6):
+        for _ in range(40):
+            tasks.append(d, stream, log, turn)
+            d.ok(d.sync(stream)[0])
+        tasks.append(d, stream, log, turn)
+        deadline = time.monotonic() + 20
+        while log.count < 41 * turn:
+            assert time.monotonic() < deadline
+            time.sleep(0.0001)
+
+
+def test_a_longer_queue_brings_the_worker_back(start_sim, tasks):
+    d = start_sim()
+    stream, log = d.stream(), tasks.log()
+    for _ in range(10):
+        tasks.append(d, stream, log, 0)
+        d.ok(d.sync(stream)[0])
+    for value in range(100):
+        tasks.append(d, stream, log, value)
+    deadline = time.monotonic() + 20
+    while log.count < 110:
+        assert time.monotonic() < deadline
+        time.sleep(0.0001)
+    assert log.list()[10:] == list(range(100))
 
 
 @pytest.mark.parametrize("first", ["urgent", "relaxed"])
