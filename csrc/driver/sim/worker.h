@@ -14,7 +14,7 @@ struct Stream;
 // when one has lain for a nap, and then stands back again only after kTakeover more short waits. A worker that naps without any
 // progress on its stream goes to sleep, so that an idle process uses no CPU.
 constexpr uint64_t kShortQueue = 8;
-constexpr int32_t kShortWaits = 2, kTakeover = 32;
+constexpr int32_t kShortWaits = 2, kTakeover = 4;
 
 // awake: looks at the queue by itself. asleep: must be woken for every task. napping: must be woken for more than kShortQueue.
 enum WorkerState : uint32_t { kAwake, kAsleep, kNapping };
