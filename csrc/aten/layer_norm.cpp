@@ -46,8 +46,10 @@ bool fits_parameter(const std::optional<at::Tensor>& parameter, const at::Tensor
   return !parameter || !parameter->defined() || (fits(*parameter, input) && parameter->sizes() == normalized);
 }
 
+bool is_given(const std::optional<at::Tensor>& tensor) { return tensor && tensor->defined(); }
+
 const void* input_or_null(const std::optional<at::Tensor>& tensor) {
-  return tensor && tensor->defined() ? kernel_input(*tensor) : nullptr;
+  return is_given(tensor) ? kernel_input(*tensor) : nullptr;
 }
 
 Three on_engine(const c10::OperatorHandle& op, torch::jit::Stack stack) {
@@ -92,7 +94,7 @@ Three native_layer_norm_backward(const at::Tensor& grad_out, const at::Tensor& i
   Rows shape;
   Kernel* kernel = nullptr;
   if (is_device_tensor(input) && fits(input, input) && fits(grad_out, input) && grad_out.sizes() == input.sizes() && fits(mean, input) &&
-      fits(rstd, input) && fits_parameter(weight, input, normalized) && split(input, normalized, &shape) && mean.numel() == shape.rows &&
+      fits(rstd, input) && fits_parameter(weight, input, normalized) && (!mask[1] || is_given(weight)) && (!mask[2] || is_given(bias)) && split(input, normalized, &shape) && mean.numel() == shape.rows &&
       rstd.numel() == shape.rows) {
     kernel = find_kernel("layer_norm_backward", kernels::layer_norm_backward_kernel, slots, input.scalar_type());
   }

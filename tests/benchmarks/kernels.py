@@ -91,7 +91,7 @@ def norm_backward(contiguous):
         weight = weight[:512] if contiguous else weight[::2]
         _, mean, rstd = torch.native_layer_norm(x, (512,), None, None, 1e-5)
         backward = torch.ops.aten.native_layer_norm_backward
-        return lambda: backward(grad, x, [512], mean, rstd, weight, None, [True, True, True])
+        return lambda: backward(grad, x, [512], mean, rstd, weight, None, [True, True, False])
 
     return build
 

@@ -78,7 +78,7 @@ ROWS = [
     row("norm", "x.norm()", torch.norm, WIDE),
     row("softmax", "x.softmax(1)", lambda x: x.softmax(1), SQUARE),
     row("log-softmax", "x.log_softmax(1)", lambda x: x.log_softmax(1), SQUARE),
-    row("layer-norm", "layer_norm(x)", lambda x, w, b: functional.layer_norm(x, (1024,), w, b), SQUARE, (1024,), (1024,)),
+    row("layer-norm", "layer_norm(x)", lambda x, w, b: functional.layer_norm(x, w.shape, w, b), SQUARE, (1024,), (1024,)),
     row("batch-norm", "batch_norm(x)", lambda x: functional.batch_norm(x, None, None, training=True), IMAGES),
     row("mm", "x @ y", torch.mm, SQUARE, SQUARE, rounds=31),
     row("linear", "linear(x, weight, bias)", functional.linear, (2048, 512), (512, 512), (512,), rounds=31),

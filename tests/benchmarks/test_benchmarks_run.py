@@ -96,6 +96,8 @@ def test_an_idle_process_runs_no_thread():
 
 
 def test_the_operator_database_gives_finite_ratios_by_family():
+    import torch_openreg  # noqa: F401
+
     measured = list(operators.calls({"add", "sum", "nn.functional.linear"}, samples=2, rounds=2, tiny=True))
     lines = operators.families(measured)
     assert {line.name for line in lines} == {"binary", "reductions", "nn.functional", "all"}
@@ -105,6 +107,7 @@ def test_the_operator_database_gives_finite_ratios_by_family():
 @pytest.mark.parametrize("name", [row.name for row in kernels.ROWS])
 def test_a_comparison_of_a_kernel_with_the_engine_takes_both_ways(name):
     import torch
+    import torch_openreg  # noqa: F401
 
     (row,) = [row for row in kernels.ROWS if row.name == name]
     ways = []
