@@ -63,7 +63,8 @@ TORCH_SOURCES = """
     aten/tensor_split aten/windows
     aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/foreach aten/kernels/layer_norm aten/kernels/optimizer
     aten/kernels/philox aten/kernels/random aten/kernels/unary
-    aten/engine/arguments aten/engine/core_meta aten/engine/infer aten/engine/kinds aten/engine/launch_state aten/engine/memo
+    aten/engine/arguments aten/engine/core_meta aten/engine/infer aten/engine/kinds aten/engine/launch_state aten/engine/lists
+    aten/engine/memo
     aten/engine/op_record aten/engine/result
     aten/engine/run aten/engine/staging aten/engine/task
     aten/engine/shapes/attention aten/engine/shapes/convolution aten/engine/shapes/fft aten/engine/shapes/indexing aten/engine/shapes/linalg

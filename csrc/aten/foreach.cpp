@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "aten/engine/lists.h"
 #include "aten/kernels/foreach.h"
 #include "aten/native_op.h"
 #include "aten/tensor.h"
@@ -120,6 +121,7 @@ bool run_in_place(NativeOp& native, ForeachOp op, at::TensorList self, at::Tenso
   ListCall call;
   if (!plan(op, self, a, b, scalars, &call)) return false;
   for (size_t i = 0; i < self.size(); ++i) call.entries[i].out = kernel_output(self[i]);
+  engine::bump_versions(self);
   launch(native, call);
   return true;
 }

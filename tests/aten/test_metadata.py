@@ -78,8 +78,6 @@ CALLS = {
     "qr": lambda x, n: torch.linalg.qr(x.reshape(-1, n))[1].abs(),
     "cholesky": lambda x, n: torch.linalg.cholesky_ex(torch.eye(n, device=x.device) * 2)[0],
     "solve": lambda x, n: torch.linalg.solve_ex(torch.eye(n, device=x.device) * 2, x.reshape(2, n, n)[0])[0],
-    "svd": lambda x, n: torch.linalg.svd(x.reshape(2, n, n))[1],
-    "eigh": lambda x, n: torch.linalg.eigh(torch.eye(n, device=x.device))[0],
     "fft": lambda x, n: torch.fft.irfft(torch.fft.rfft(x)) + torch.fft.fft(x).abs(),
     "factories": lambda x, n: torch.arange(n, device=x.device).sum() + torch.eye(n, device=x.device).sum() + torch.linspace(0, 1, n, device=x.device).sum(),
     "sum out": lambda x, n: torch.sum(x.reshape(-1, n), dim=1, out=torch.empty(0, device=x.device)),

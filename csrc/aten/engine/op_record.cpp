@@ -85,6 +85,11 @@ bool returns_tensors(const c10::FunctionSchema& schema) {
   return true;
 }
 
+// Kernels that give their outputs other strides than core's meta function says.
+bool restrides_outputs(std::string_view name) {
+  return name.find("replication_pad") != std::string_view::npos || name.find("reflection_pad") != std::string_view::npos;
+}
+
 // Whether the operator fills tensors that the caller gives, and returns nothing else.
 bool is_out_variant(const OpRecord& record) {
   if (record.written.empty() || !record.op.hasKernelForDispatchKey(c10::DispatchKey::CPU)) return false;
@@ -116,7 +121,7 @@ OpRecord* make_record(const c10::OperatorHandle& op) {
   const bool functional = record->written.empty() && !record->view && record->returns > 0;
   const bool structured = op.hasKernelForDispatchKey(c10::DispatchKey::CompositeExplicitAutogradNonFunctional) && returns_tensors(op.schema());
   const bool in_place = record->memo && !record->written.empty() && returns_tensors(op.schema());
-  if (structured || in_place || is_out_variant(*record)) record->meta = core_meta_kernel(op);
+  if ((structured || in_place || is_out_variant(*record)) && !restrides_outputs(record->name)) record->meta = core_meta_kernel(op);
   record->shape = shapes::find(record->name);
   record->memo = (record->memo || can_infer(*record)) && !raises_by_value(record->name);
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
@@ -170,6 +175,8 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     supported = supported || op.hasComputedKernelForDispatchKey(key);
   }
   supported = supported && known_namespace(name);
+  fused = base.rfind("aten::_fused_", 0) == 0;
+  foreach = base.rfind("aten::_foreach_", 0) == 0 && written.size() == 1 && written[0] == 0 && returns == 0;
   masks_shape = base == "aten::index";
   reads_requires_grad = base == "aten::_sparse_mm_reduce_impl";
   memo = memo_ops().count(name) != 0;

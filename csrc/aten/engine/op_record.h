@@ -29,6 +29,8 @@ struct OpRecord {
   bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc, or they can be inferred)
   std::vector<char> by_value;      // per argument: its value shapes the results (Scalars and floats mostly do not)
   bool masks_shape = false;        // an index that is a mask makes the results' sizes depend on data
+  bool fused = false;              // an optimizer in one call: its learning rate may be a CPU tensor with one element
+  bool foreach = false;            // an in-place operator of the foreach family
   bool reads_requires_grad = false;
   int generator = -1;              // the argument that is a Generator, or -1
   const OpRecord* out = nullptr;   // the out= overload with a CPU kernel of its own, whose arguments are these plus one out per return

@@ -7,6 +7,7 @@
 
 #include "aten/engine/engine.h"
 #include "aten/engine/infer.h"
+#include "aten/engine/lists.h"
 #include "aten/engine/memo.h"
 #include "aten/engine/result.h"
 #include "aten/engine/task.h"
@@ -68,9 +69,8 @@ void check_cpu_operands(const Call& call) {
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     if (call.record.takes_cpu_tensors && call.record.op.schema().arguments()[i].name() != "values") continue;
     for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
-      if (tensor.defined() && tensor.device() != device && (tensor.dim() != 0 || !tensor.is_cpu())) {
-        throw_two_devices(device, tensor.device(), call.record);
-      }
+      const bool number = tensor.is_cpu() && (tensor.dim() == 0 || (tensor.numel() == 1 && call.record.fused));
+      if (tensor.defined() && tensor.device() != device && !number) throw_two_devices(device, tensor.device(), call.record);
     });
   }
   for (int i : call.record.written) {
@@ -373,6 +373,10 @@ void pack_on_host(const OpRecord& record, Stack* stack) {
 void run(const c10::OperatorHandle& op, Stack* stack) {
   const OpRecord& record = record_of(op);
   if (C10_UNLIKELY(record.packs)) return pack_on_host(record, stack);
+  if (C10_UNLIKELY(record.foreach)) {
+    if (run_by_device(record, stack)) return;
+    bump_versions(torch::jit::last(*stack, record.arguments)[0].toTensorVector());
+  }
   Call call{record, torch::jit::last(*stack, record.arguments)};
   TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !(record.view && is_dense_view(call)), "Could not run '", record.name,
                               "' on openreg: it has no kernel for this device.");

@@ -18,10 +18,6 @@ ResultMeta columns(at::IntArrayRef sizes, c10::ScalarType dtype) {
 
 bool is_square(const at::Tensor& a) { return a.dim() >= 2 && a.numel() != 0 && a.size(-1) == a.size(-2); }
 
-bool cholesky(const Arguments& in, MemoEntry& entry) {
-  return is_square(in.tensor(0)) && give(entry, {columns(in.tensor(0).sizes(), in.tensor(0).scalar_type())});
-}
-
 // (matrix, right-hand side or reflectors): a result like the first
 bool householder_product(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
@@ -49,22 +45,13 @@ bool geqrf(const Arguments& in, MemoEntry& entry) {
   return give(entry, {columns(input.sizes(), input.scalar_type()), contiguous(tau, input.scalar_type())});
 }
 
-bool eig(const Arguments& in, MemoEntry& entry) {
-  const at::Tensor& a = in.tensor(0);
-  if (!is_square(a)) return false;
-  const auto dtype = c10::toComplexType(a.scalar_type());
-  return give(entry, {contiguous(a.sizes().slice(0, a.dim() - 1), dtype), columns(a.sizes(), dtype)});
-}
-
 }  // namespace
 
 at::ArrayRef<Rule> linalg_rules() {
   static constexpr Rule rules[] = {
-      {"cholesky", cholesky},
       {"linalg_householder_product", householder_product},
       {"linalg_solve_triangular", solve_triangular},
       {"geqrf", geqrf},
-      {"linalg_eig", eig},
   };
   return rules;
 }
