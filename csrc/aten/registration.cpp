@@ -51,6 +51,12 @@ bool is_hidden_by_composite(const c10::OperatorHandle& op) {
   return op.hasKernelForDispatchKey(DispatchKey::CPU) && op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutograd);
 }
 
+// Core's composites that reach a dispatch stub, or name the devices that they know.
+bool is_composite_of_known_devices(const c10::OperatorHandle& op) {
+  const std::string name = c10::toString(op.operator_name());
+  return name == "aten::conj_physical_" || name == "aten::mode.values";
+}
+
 bool engine_can_take(const c10::OperatorHandle& op, DispatchKey key) {
   return starts_with(op.operator_name().name, "aten::") && op.hasSchema() && !op.hasKernelForDispatchKey(key) &&
          !takes_device(op.schema()) && takes_tensor(op.schema());
@@ -61,7 +67,7 @@ bool wanted(const c10::OperatorHandle& op, DispatchKey key, DispatchKey cpu_key)
   // A view of a sparse tensor is a tensor of its own.
   if (key != DispatchKey::PrivateUse1) return op.hasKernelForDispatchKey(cpu_key);
   if (is_view(op.schema())) return false;
-  return is_structured_front(op) || is_hidden_by_composite(op) || is_foreach_in_place(op.operator_name());
+  return is_structured_front(op) || is_hidden_by_composite(op) || is_composite_of_known_devices(op) || is_foreach_in_place(op.operator_name());
 }
 
 torch::CppFunction engine_kernel() { return torch::CppFunction::makeFromBoxedFunction<&engine::boxed>(); }

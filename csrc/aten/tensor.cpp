@@ -10,6 +10,9 @@ namespace openreg {
 namespace {
 
 at::Tensor wrap(c10::DeviceIndex device, caffe2::TypeMeta dtype, size_t bytes) {
+  if (dtype == caffe2::TypeMeta::Make<c10::complex<c10::Half>>()) {
+    TORCH_WARN_ONCE("ComplexHalf support is experimental and many operators don't support it yet.");
+  }
   auto storage = c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), c10::SymInt(static_cast<int64_t>(bytes)),
                                                        allocate_device_memory(device, bytes), device_allocator(), true);
   return at::detail::make_tensor<c10::TensorImpl>(c10::Storage(std::move(storage)),

@@ -72,6 +72,16 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
   uint32_t number = 0;
   while (number < storages_.size() && storages_[number].impl != storage) ++number;
   const bool first = number == storages_.size();
+  if (!first) {
+    // The same tensor twice stays one tensor: kernels ask whether an output is an input.
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      if (tensors_[i] != impl) continue;
+      shares_storage_ = true;
+      push_both(head(Tag::tensor_again, 0, 0, 0, static_cast<uint32_t>(i)));
+      return;
+    }
+  }
+  tensors_.push_back(impl);
   push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
   if (first) {
     storages_.push_back({storage, impl->storage_offset() * static_cast<int64_t>(impl->dtype().itemsize())});
@@ -225,6 +235,7 @@ at::Tensor Decoder::read_strided(uint64_t word) {
   at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storages_[d_of(word)]), keys, dtype);
   tensor.unsafeGetTensorImpl()->set_sizes_and_strides({sizes, dims}, {sizes + dims, dims}, offset);
   if (b_of(word) != 0) apply_flags(tensor, b_of(word));
+  tensors_.push_back(tensor.unsafeGetTensorImpl());
   return tensor;
 }
 
@@ -266,6 +277,7 @@ c10::IValue Decoder::read() {
     case Tag::none: return {};
     case Tag::undefined: return at::Tensor();
     case Tag::tensor: return read_strided(word);
+    case Tag::tensor_again: return at::Tensor(c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim_copy(tensors_[d_of(word)]));
     case Tag::cpu_tensor: return read_inline(word);
     case Tag::sparse_coo:
     case Tag::sparse_compressed: return read_sparse(word);

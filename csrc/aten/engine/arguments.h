@@ -94,6 +94,7 @@ class Encoder {
     int64_t first_offset_bytes;
   };
   c10::SmallVector<Storage, 8> storages_;
+  c10::SmallVector<const c10::TensorImpl*, 8> tensors_;  // dense ones, in the order of their words
   c10::ScalarType first_dtype_ = c10::ScalarType::Undefined;
   c10::SmallVector<const c10::TensorImpl*, 2> sparse_;
   std::vector<c10::IValue> objects_;
@@ -120,6 +121,7 @@ class Decoder {
   const uint64_t* next_;
   const std::vector<c10::IValue>* objects_;
   c10::SmallVector<c10::Storage, 8> storages_;
+  c10::SmallVector<c10::TensorImpl*, 8> tensors_;  // owned by the arguments that were read
   c10::SmallVector<at::Tensor, 2> sparse_;
 };
 

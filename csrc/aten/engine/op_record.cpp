@@ -85,6 +85,9 @@ bool returns_tensors(const c10::FunctionSchema& schema) {
   return true;
 }
 
+// Kernels that resize their outputs to other sizes than core's meta function says.
+bool sizes_outs_itself(std::string_view name) { return name.rfind("aten::isin.Scalar_Tensor", 0) == 0; }
+
 // Kernels that give their outputs other strides than core's meta function says.
 bool restrides_outputs(std::string_view name) {
   return name.find("replication_pad") != std::string_view::npos || name.find("reflection_pad") != std::string_view::npos;
@@ -123,7 +126,13 @@ OpRecord* make_record(const c10::OperatorHandle& op) {
   const bool in_place = record->memo && !record->written.empty() && returns_tensors(op.schema());
   if ((structured || in_place || is_out_variant(*record)) && !restrides_outputs(record->name)) record->meta = core_meta_kernel(op);
   record->shape = shapes::find(record->name);
+  if (sizes_outs_itself(record->name)) {
+    record->memo = false;
+    record->meta.reset();
+    return record;
+  }
   record->memo = (record->memo || can_infer(*record)) && !raises_by_value(record->name);
+  record->out_needs_dense = !structured;
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
 }

@@ -200,10 +200,28 @@ PhiloxState reserve(const Call& call) {
   return reserve_philox(argument.isNone() ? std::nullopt : std::optional<at::Generator>(argument.toGenerator()), call.device, 4);
 }
 
+bool all_dense(const Call& call) {
+  bool dense = true;
+  for (const auto& argument : call.arguments) {
+    for_each_tensor(argument, [&](const at::Tensor& tensor) { dense = dense && (!tensor.defined() || tensor.is_non_overlapping_and_dense()); });
+  }
+  return dense;
+}
+
+// Whether an argument that the call reads has no element: what kernels accept then is a matter of its own.
+bool reads_nothing(const Call& call) {
+  bool empty = false;
+  for (size_t i = 0; i < call.arguments.size(); ++i) {
+    if (call.record.op.schema().arguments()[i].is_out()) continue;
+    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) { empty = empty || (tensor.defined() && tensor.numel() == 0); });
+  }
+  return empty;
+}
+
 // Launches with known result metadata; replaces the arguments on the stack by the results.
 void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& encoder, Staging* staging, Stack* stack) {
   const OpRecord& record = call.record;
-  const bool by_out = record.out != nullptr;
+  const bool by_out = record.out != nullptr && (!record.out_needs_dense || all_dense(call));
   c10::SmallVector<c10::IValue, 4> results;
   uint32_t fresh = 0;
   bool copies = false;
@@ -323,7 +341,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
     // A kernel that warns is waited for every time, so that it warns every time.
     if (entry && waited->warnings.empty()) {
       store_memo(*key, std::move(entry));
-      if (can_infer(record)) note_signature(signature_of(call));
+      if (can_infer(record) && !reads_nothing(call)) note_signature(signature_of(call));
     }
   }
   torch::jit::drop(*stack, record.arguments);
@@ -404,7 +422,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
     if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, staged, nullptr, stack);
     std::shared_ptr<const MemoEntry> entry = checking_metadata() ? nullptr : find_memo(key);
     if (entry == nullptr && can_infer(record) && !checking_metadata() && !(encoder.shares_storage() && !record.written.empty()) &&
-        signature_seen(signature_of(call))) {
+        !reads_nothing(call) && signature_seen(signature_of(call))) {
       if (auto inferred = infer(record, call.arguments)) {
         store_memo(key, inferred);
         entry = std::move(inferred);
