@@ -53,7 +53,7 @@ CALLS = {
     "convolution": grad(lambda x, n: F.conv2d(image(x, n), torch.ones(3, 2, 3, 3, device=x.device), padding=1)),
     "transposed convolution": grad(lambda x, n: F.conv_transpose2d(image(x, n), torch.ones(2, 3, 2, 2, device=x.device), stride=2)),
     "convolution 1d": lambda x, n: F.conv1d(x.reshape(1, 2, -1), torch.ones(3, 2, 3, device=x.device)),
-    "layer_norm": grad(lambda x, n: F.layer_norm(x.reshape(-1, n), (n,))),
+    "layer_norm": grad(lambda x, n: F.layer_norm(x.reshape(n, 2 * n).t().reshape(-1, n), (n,)) * x.detach().reshape(-1, n)),
     "batch_norm": grad(lambda x, n: F.batch_norm(image(x, n), None, None, training=True)),
     "group_norm": grad(lambda x, n: F.group_norm(image(x, n), 2)),
     "attention": grad(lambda x, n: F.scaled_dot_product_attention(*[x.reshape(1, 2, n, n)] * 3)),

@@ -61,7 +61,7 @@ def test_repro_runs_one_sample(openreg):
         (["run", "--device", "meta"], "device 'meta' cannot be tested"),
         (["run", "--device", "nochip"], "does not know the device 'nochip'"),
         (["run", "--device", "cpu", "--import", "no_such_module"], "cannot import 'no_such_module'"),
-        (["run", "--device", "cpu", "--ops", "no_such_op", "--workers", "1"], "no row of the operator database"),
+        (["run", "--device", "cpu", "--ops", "no_such_op", "--workers", "1"], "no row of the databases"),
         (["run", "--mode", "sideways"], "the modes are forward, gradient"),
         (["run", "--timeout", "soon"], "is not a time"),
         (["run", "--gaps", "missing.toml"], "missing.toml: cannot be read"),

@@ -235,7 +235,7 @@ at::Tensor Decoder::read_strided(uint64_t word) {
   at::Tensor tensor = at::detail::make_tensor<c10::TensorImpl>(c10::Storage(storages_[d_of(word)]), keys, dtype);
   tensor.unsafeGetTensorImpl()->set_sizes_and_strides({sizes, dims}, {sizes + dims, dims}, offset);
   if (b_of(word) != 0) apply_flags(tensor, b_of(word));
-  tensors_.push_back(tensor.unsafeGetTensorImpl());
+  tensors_.push_back(tensor);
   return tensor;
 }
 
@@ -277,7 +277,7 @@ c10::IValue Decoder::read() {
     case Tag::none: return {};
     case Tag::undefined: return at::Tensor();
     case Tag::tensor: return read_strided(word);
-    case Tag::tensor_again: return at::Tensor(c10::intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>::reclaim_copy(tensors_[d_of(word)]));
+    case Tag::tensor_again: return tensors_[d_of(word)];
     case Tag::cpu_tensor: return read_inline(word);
     case Tag::sparse_coo:
     case Tag::sparse_compressed: return read_sparse(word);

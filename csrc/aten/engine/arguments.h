@@ -70,6 +70,11 @@ class Encoder {
 
  private:
   bool add_any_tensor(const at::Tensor& tensor);
+  // A tensor made for this call: kept, because its address must not come again.
+  bool add_part(at::Tensor part) {
+    parts_.push_back(std::move(part));
+    return add_any_tensor(parts_.back());
+  }
   uint8_t flags_of(const at::Tensor& tensor) const;
   void add_inline(const at::Tensor& tensor);
   bool add_cpu_tensor(const at::Tensor& tensor);
@@ -95,6 +100,7 @@ class Encoder {
   };
   c10::SmallVector<Storage, 8> storages_;
   c10::SmallVector<const c10::TensorImpl*, 8> tensors_;  // dense ones, in the order of their words
+  std::vector<at::Tensor> parts_;
   c10::ScalarType first_dtype_ = c10::ScalarType::Undefined;
   c10::SmallVector<const c10::TensorImpl*, 2> sparse_;
   std::vector<c10::IValue> objects_;
@@ -121,7 +127,7 @@ class Decoder {
   const uint64_t* next_;
   const std::vector<c10::IValue>* objects_;
   c10::SmallVector<c10::Storage, 8> storages_;
-  c10::SmallVector<c10::TensorImpl*, 8> tensors_;  // owned by the arguments that were read
+  c10::SmallVector<at::Tensor, 8> tensors_;  // dense ones, in the order of their words
   c10::SmallVector<at::Tensor, 2> sparse_;
 };
 

@@ -53,14 +53,14 @@ bool Encoder::add_sparse(const at::Tensor& tensor) {
     push_both(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0,
                    static_cast<uint8_t>(tensor.dim())));
     for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-    return add_any_tensor(tensor._indices()) && add_any_tensor(tensor._values());
+    return add_part(tensor._indices()) && add_part(tensor._values());
   }
   const bool rows = layout == at::kSparseCsr || layout == at::kSparseBsr;
   push_both(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout),
                  static_cast<uint8_t>(tensor.dim())));
   for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-  return add_any_tensor(rows ? tensor.crow_indices() : tensor.ccol_indices()) &&
-         add_any_tensor(rows ? tensor.col_indices() : tensor.row_indices()) && add_any_tensor(tensor.values());
+  return add_part(rows ? tensor.crow_indices() : tensor.ccol_indices()) &&
+         add_part(rows ? tensor.col_indices() : tensor.row_indices()) && add_part(tensor.values());
 }
 
 bool Encoder::add_quantized(const at::Tensor& tensor) {
@@ -74,7 +74,7 @@ bool Encoder::add_quantized(const at::Tensor& tensor) {
     push_both(static_cast<uint64_t>(affine.zero_point()));
   } else if (scheme == Scheme::per_channel) {
     push_both(static_cast<uint64_t>(per_channel(*quantizer).axis()));
-    if (!add_any_tensor(per_channel(*quantizer).scales()) || !add_any_tensor(per_channel(*quantizer).zero_points())) return false;
+    if (!add_part(per_channel(*quantizer).scales()) || !add_part(per_channel(*quantizer).zero_points())) return false;
   }
   add_tensor(tensor);
   return true;
@@ -88,8 +88,7 @@ bool Encoder::add_nested(const at::Tensor& tensor) {
   add_inline(impl->get_nested_sizes());
   add_inline(impl->get_nested_strides());
   add_inline(impl->get_storage_offsets());
-  add_tensor(impl->get_unsafe_storage_as_tensor());
-  return true;
+  return add_part(impl->get_unsafe_storage_as_tensor());
 }
 
 void Encoder::add_object(const c10::IValue& value) {

@@ -144,6 +144,8 @@ uint64_t signature_of(const Call& call) {
     } else if (argument.isScalar()) {
       mix(argument.isBool() ? 4 + argument.toBool() : argument.isInt() ? 6 : argument.isDouble() ? 7 : 8);
       mix(value_class(argument.toScalar(), dtype));
+    } else if (argument.isString()) {
+      mix(std::hash<std::string>()(argument.toStringRef()));
     } else {
       mix(argument.isNone() ? 9 : 10);
     }

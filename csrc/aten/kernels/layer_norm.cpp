@@ -31,10 +31,10 @@ inline T sum_row(uint64_t count, Term term) {
 }
 
 template <class T, bool weighted, bool biased>
-inline void scale_row(T* out, const T* in, const T* weight, const T* bias, uint64_t columns, T scale, T shift) {
+inline void scale_row(T* out, const T* in, const T* weight, const T* bias, uint64_t columns, T mean, T reciprocal) {
   OPENREG_LOOP
   for (uint64_t i = 0; i < columns; ++i) {
-    T value = in[i] * scale + shift;
+    T value = (in[i] - mean) * reciprocal;  // exactly zero for a row of one number
     if constexpr (weighted) value = value * weight[i];
     if constexpr (biased) value = value + bias[i];
     out[i] = value;
@@ -55,15 +55,14 @@ OPENREG_VECTOR void layer_norm(const openreg_geometry*, const void* raw) {
     const T reciprocal = T(1) / std::sqrt(squares / static_cast<T>(columns) + static_cast<T>(args.epsilon));
     static_cast<T*>(args.mean)[row] = mean;
     static_cast<T*>(args.reciprocal)[row] = reciprocal;
-    const T shift = -mean * reciprocal;
     if (weight != nullptr && bias != nullptr) {
-      scale_row<T, true, true>(out, in, weight, bias, columns, reciprocal, shift);
+      scale_row<T, true, true>(out, in, weight, bias, columns, mean, reciprocal);
     } else if (weight != nullptr) {
-      scale_row<T, true, false>(out, in, weight, bias, columns, reciprocal, shift);
+      scale_row<T, true, false>(out, in, weight, bias, columns, mean, reciprocal);
     } else if (bias != nullptr) {
-      scale_row<T, false, true>(out, in, weight, bias, columns, reciprocal, shift);
+      scale_row<T, false, true>(out, in, weight, bias, columns, mean, reciprocal);
     } else {
-      scale_row<T, false, false>(out, in, weight, bias, columns, reciprocal, shift);
+      scale_row<T, false, false>(out, in, weight, bias, columns, mean, reciprocal);
     }
   }
 }
@@ -71,13 +70,13 @@ OPENREG_VECTOR void layer_norm(const openreg_geometry*, const void* raw) {
 template <class T, bool weighted>
 inline void grad_row(T* out, const T* grad, const T* in, const T* weight, uint64_t columns, T mean, T reciprocal) {
   const auto scaled = [&](uint64_t i) { return weighted ? grad[i] * weight[i] : grad[i]; };
-  const T along = sum_row<T>(columns, [&](uint64_t i) { return scaled(i) * in[i]; });
+  const T along = sum_row<T>(columns, [&](uint64_t i) { return scaled(i) * (in[i] - mean); });
   const T whole = sum_row<T>(columns, scaled);
   const T share = T(1) / static_cast<T>(columns);
-  const T slope = (whole * mean - along) * reciprocal * reciprocal * reciprocal * share;
-  const T offset = -slope * mean - whole * reciprocal * share;
+  const T slope = -along * reciprocal * reciprocal * reciprocal * share;
+  const T offset = -whole * reciprocal * share;
   OPENREG_LOOP
-  for (uint64_t i = 0; i < columns; ++i) out[i] = reciprocal * scaled(i) + slope * in[i] + offset;
+  for (uint64_t i = 0; i < columns; ++i) out[i] = (reciprocal * scaled(i) + offset) + slope * (in[i] - mean);
 }
 
 template <class T>
@@ -103,9 +102,8 @@ OPENREG_VECTOR void layer_norm_backward(const openreg_geometry*, const void* raw
       }
     }
     if (grad_weight != nullptr) {
-      const T shift = -mean * reciprocal;
       OPENREG_LOOP
-      for (uint64_t i = 0; i < columns; ++i) grad_weight[i] += grad[i] * (in[i] * reciprocal + shift);
+      for (uint64_t i = 0; i < columns; ++i) grad_weight[i] += grad[i] * ((in[i] - mean) * reciprocal);
     }
     if (grad_bias != nullptr) {
       OPENREG_LOOP

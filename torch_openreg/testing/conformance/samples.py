@@ -240,6 +240,8 @@ class _Copier:
         return out.requires_grad_(tensor.requires_grad)
 
     def _whole(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device.type == "meta":  # an error input that is on no device at all
+            return tensor
         return tensor.clone() if self.device.type == "cpu" else tensor.to(self.device)
 
     def _needs_storage(self, plain: torch.Tensor, original: torch.Tensor) -> bool:

@@ -44,6 +44,7 @@ struct Convolution {
 std::optional<c10::MemoryFormat> format_of(const at::Tensor& input, const at::Tensor& weight) {
   const auto a = input.suggest_memory_format();
   const auto b = weight.suggest_memory_format();
+  if (a == c10::MemoryFormat::ChannelsLast3d || b == c10::MemoryFormat::ChannelsLast3d) return std::nullopt;
   if (a == b && input.is_contiguous(a) && weight.is_contiguous(b) && input.dim() != 3) return a;
   if (a == c10::MemoryFormat::Contiguous && b == a && input.dim() == 4) return a;
   if (input.dim() == 3 && input.is_contiguous() && weight.is_contiguous()) return c10::MemoryFormat::Contiguous;

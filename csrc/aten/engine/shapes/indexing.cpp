@@ -37,7 +37,7 @@ bool flip(const Arguments& in, MemoEntry& entry) {
 
 bool roll(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& self = in.tensor(0);
-  if (self.numel() == 0 || !self.is_contiguous() || in.integers(1).size() != 1 || in.integers(2).size() > 1) return false;
+  if (self.dim() == 0 || self.numel() == 0 || !self.is_contiguous() || in.integers(1).size() != 1 || in.integers(2).size() > 1) return false;
   for (const int64_t dim : in.integers(2)) c10::maybe_wrap_dim(dim, self.dim());
   return give(entry, {contiguous(self.sizes(), self.scalar_type())});
 }

@@ -17,6 +17,7 @@ bool same_sizes(const Arguments& in, MemoEntry& entry) {
   const std::vector<at::Tensor> first = in.tensors(0);
   for (size_t i = 0; i < in.size(); ++i) {
     if (in[i].isTensor() && in.given(i) && in.tensor(i).numel() != 1) return false;
+    if (in[i].isList() && !in[i].isTensorList() && in[i].toListRef().size() != first.size()) return false;
     if (!in[i].isTensorList()) continue;
     const std::vector<at::Tensor> list = in.tensors(i);
     if (list.empty() || (list.size() == first.size() && one_number(list))) continue;

@@ -50,14 +50,18 @@ bool last_is_out(const Arguments& in, MemoEntry& entry) {
   return give_out(in, in.size() - 1, iterate({&in.tensor(0)}, in.tensor(0).scalar_type()), entry);
 }
 
-// The magnitude of a complex tensor keeps odd strides of dimensions with one element.
+// The real result of a complex tensor has strides of its own where the tensor's are not the plain ones.
+bool odd_complex(const at::Tensor& self) {
+  return self.is_complex() && self.strides() != at::IntArrayRef(contiguous(self.sizes(), self.scalar_type()).strides);
+}
 bool absolute(const Arguments& in, MemoEntry& entry) {
   const ScalarType dtype = in.tensor(0).scalar_type();
-  if (c10::isComplexType(dtype) && in.tensor(0).strides() != at::IntArrayRef(contiguous(in.tensor(0).sizes(), dtype).strides)) return false;
+  if (odd_complex(in.tensor(0))) return false;
   return give(entry, {iterate({&in.tensor(0)}, c10::isComplexType(dtype) ? c10::toRealValueType(dtype) : dtype)});
 }
 
 bool angle(const Arguments& in, MemoEntry& entry) {
+  if (odd_complex(in.tensor(0))) return false;
   const ScalarType dtype = in.tensor(0).scalar_type();
   return give(entry, {iterate({&in.tensor(0)}, c10::isComplexType(dtype) ? c10::toRealValueType(dtype) : floating(dtype))});
 }

@@ -103,17 +103,19 @@ bool grid_sample_backward(const Arguments& in, MemoEntry& entry) {
   return give(entry, {contiguous_if(in.mask(6, 0), input.sizes(), input.scalar_type()), contiguous(grid.sizes(), grid.scalar_type())});
 }
 
-// (input, padding): one pair of numbers per padded dimension, from the last
-bool reflection_pad2d(const Arguments& in, MemoEntry& entry) {
+// (input, padding): one pair of numbers per padded dimension, from the last. A reflection stays inside the input.
+template <size_t spatial, bool reflects>
+bool pad(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
   const Sizes pad = in.integers(1);
-  if (!batched_or_not(input, 2) || pad.size() != 4 || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
-  for (const int64_t n : pad) {
-    if (n < 0) return false;
+  if (!batched_or_not(input, spatial) || pad.size() != 2 * spatial || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  Sizes sizes = input.sizes().vec();
+  for (size_t i = 0; i < 2 * spatial; ++i) {
+    int64_t& size = sizes[sizes.size() - 1 - i / 2];
+    if (pad[i] < 0 || (reflects && pad[i] >= input.size(-1 - static_cast<int64_t>(i / 2)))) return false;
+    size += pad[i];
   }
-  const int64_t height = input.size(-2), width = input.size(-1);
-  if (pad[0] >= width || pad[1] >= width || pad[2] >= height || pad[3] >= height) return false;
-  return give(entry, {contiguous(with_spatial(input, {height + pad[2] + pad[3], width + pad[0] + pad[1]}), input.scalar_type())});
+  return give(entry, {contiguous(sizes, input.scalar_type())});
 }
 
 // (gradient, input, padding)
@@ -195,8 +197,16 @@ at::ArrayRef<Rule> pooling_rules() {
       {"grid_sampler_3d", grid_sample},
       {"grid_sampler_2d_backward", grid_sample_backward},
       {"grid_sampler_3d_backward", grid_sample_backward},
-      {"reflection_pad2d", reflection_pad2d},
+      {"reflection_pad1d", pad<1, true>},
+      {"reflection_pad2d", pad<2, true>},
+      {"reflection_pad3d", pad<3, true>},
+      {"replication_pad1d", pad<1, false>},
+      {"replication_pad2d", pad<2, false>},
+      {"replication_pad3d", pad<3, false>},
+      {"reflection_pad1d_backward", pad_backward<1>},
       {"reflection_pad2d_backward", pad_backward<2>},
+      {"reflection_pad3d_backward", pad_backward<3>},
+      {"replication_pad1d_backward", pad_backward<1>},
       {"replication_pad2d_backward", pad_backward<2>},
       {"replication_pad3d_backward", pad_backward<3>},
       {"im2col", im2col},
