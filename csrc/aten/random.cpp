@@ -207,6 +207,7 @@ struct GeometricKernel {
 template <class Op>
 struct BernoulliKernel {
   void operator()(const at::Tensor& self, double p, const OptionalGenerator& generator) const {
+    TORCH_CHECK_NOT_IMPLEMENTED(!self.is_complex(), "\"bernoulli_scalar_cpu_\" not implemented for '", c10::toString(self.scalar_type()), "'");
     generate(Op::op(), self, Distribution::bernoulli, two_numbers(p), generator, "bernoulli_scalar_cpu_");
   }
 };

@@ -50,6 +50,7 @@ def meaning(text: str, device_type: str = "") -> str:
     """The text without what differs between two devices that mean the same: names, addresses, values, ways to write sizes."""
     text = re.split(r"\nException raised from|\nValue: ", text)[0]
     text = re.sub(r"0x[0-9a-fA-F]+", "ADDRESS", text)
+    text = re.sub(r"\(Triggered internally at [^)]*\)", "", text)
     text = re.sub(r"(Could not run '[^']*').*", r"\1", text, flags=re.DOTALL)
     text = re.sub(r'"[^"\n]*" not implemented for', "KERNEL not implemented for", text)
     names = "|".join(re.escape(name) for name in (*DEVICE_NAMES, device_type) if name)
