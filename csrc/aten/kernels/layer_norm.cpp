@@ -31,10 +31,10 @@ inline T sum_row(uint64_t count, Term term) {
 }
 
 template <class T, bool weighted, bool biased>
-inline void scale_row(T* out, const T* in, const T* weight, const T* bias, uint64_t columns, T mean, T reciprocal) {
+inline void scale_row(T* out, const T* in, const T* weight, const T* bias, uint64_t columns, T scale, T shift) {
   OPENREG_LOOP
   for (uint64_t i = 0; i < columns; ++i) {
-    T value = (in[i] - mean) * reciprocal;  // exactly zero for a row of one number
+    T value = in[i] * scale + shift;
     if constexpr (weighted) value = value * weight[i];
     if constexpr (biased) value = value + bias[i];
     out[i] = value;
@@ -55,14 +55,15 @@ OPENREG_VECTOR void layer_norm(const openreg_geometry*, const void* raw) {
     const T reciprocal = T(1) / std::sqrt(squares / static_cast<T>(columns) + static_cast<T>(args.epsilon));
     static_cast<T*>(args.mean)[row] = mean;
     static_cast<T*>(args.reciprocal)[row] = reciprocal;
+    const T shift = -mean * reciprocal;
     if (weight != nullptr && bias != nullptr) {
-      scale_row<T, true, true>(out, in, weight, bias, columns, mean, reciprocal);
+      scale_row<T, true, true>(out, in, weight, bias, columns, reciprocal, shift);
     } else if (weight != nullptr) {
-      scale_row<T, true, false>(out, in, weight, bias, columns, mean, reciprocal);
+      scale_row<T, true, false>(out, in, weight, bias, columns, reciprocal, shift);
     } else if (bias != nullptr) {
-      scale_row<T, false, true>(out, in, weight, bias, columns, mean, reciprocal);
+      scale_row<T, false, true>(out, in, weight, bias, columns, reciprocal, shift);
     } else {
-      scale_row<T, false, false>(out, in, weight, bias, columns, mean, reciprocal);
+      scale_row<T, false, false>(out, in, weight, bias, columns, reciprocal, shift);
     }
   }
 }
@@ -70,13 +71,13 @@ OPENREG_VECTOR void layer_norm(const openreg_geometry*, const void* raw) {
 template <class T, bool weighted>
 inline void grad_row(T* out, const T* grad, const T* in, const T* weight, uint64_t columns, T mean, T reciprocal) {
   const auto scaled = [&](uint64_t i) { return weighted ? grad[i] * weight[i] : grad[i]; };
-  const T along = sum_row<T>(columns, [&](uint64_t i) { return scaled(i) * (in[i] - mean); });
+  const T along = sum_row<T>(columns, [&](uint64_t i) { return scaled(i) * in[i]; });
   const T whole = sum_row<T>(columns, scaled);
   const T share = T(1) / static_cast<T>(columns);
-  const T slope = -along * reciprocal * reciprocal * reciprocal * share;
-  const T offset = -whole * reciprocal * share;
+  const T slope = (whole * mean - along) * reciprocal * reciprocal * reciprocal * share;
+  const T offset = -slope * mean - whole * reciprocal * share;
   OPENREG_LOOP
-  for (uint64_t i = 0; i < columns; ++i) out[i] = (reciprocal * scaled(i) + offset) + slope * (in[i] - mean);
+  for (uint64_t i = 0; i < columns; ++i) out[i] = reciprocal * scaled(i) + slope * in[i] + offset;
 }
 
 template <class T>
@@ -102,8 +103,9 @@ OPENREG_VECTOR void layer_norm_backward(const openreg_geometry*, const void* raw
       }
     }
     if (grad_weight != nullptr) {
+      const T shift = -mean * reciprocal;
       OPENREG_LOOP
-      for (uint64_t i = 0; i < columns; ++i) grad_weight[i] += grad[i] * ((in[i] - mean) * reciprocal);
+      for (uint64_t i = 0; i < columns; ++i) grad_weight[i] += grad[i] * (in[i] * reciprocal + shift);
     }
     if (grad_bias != nullptr) {
       OPENREG_LOOP
