@@ -34,6 +34,10 @@ def problem(shape, dims, dtype=torch.float32, offset=0.0):
     return input + offset, weight, bias, grad, normalized
 
 
+def weight_count(normalized):
+    return torch.Size(normalized).numel()
+
+
 def assert_like_cpu(got, want, rtol, atol):
     for mine, expected in zip(got, want, strict=True):
         assert (mine.dtype, mine.shape, mine.stride()) == (expected.dtype, expected.shape, expected.stride())
@@ -50,7 +54,8 @@ def test_values_and_gradients_are_those_of_the_cpu_and_kernels_make_them(shape, 
     want = run("cpu", input, weight, bias, grad, normalized)
     torch.openreg.reset_op_stats()
     got = run("openreg", input, weight, bias, grad, normalized)
-    assert ways() == {"native"}
+    # Rows of few numbers are the engine's, because their variance may vanish.
+    assert ways() == ({"native"} if weight_count(normalized) >= 8 else {"engine"})
     assert_like_cpu(got, want, *((1e-5, 2e-5) if dtype == torch.float32 else (1e-7, 1e-7)))
 
 
