@@ -239,9 +239,9 @@ def test_what_cannot_be_tested_says_so(run_file, environment, sentence):
     assert not outcomes and sentence in outcomes.output, outcomes.output
 
 
-def test_the_command_prints_where_the_test_base_is():
+def test_the_command_prints_where_the_test_base_is(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, "-m", "torch_openreg.testing.device_type"], env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "torch_openreg.testing.device_type"], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert result.stdout.strip() == TEST_BASE, result.stderr
 
 

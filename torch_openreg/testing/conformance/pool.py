@@ -277,7 +277,10 @@ class Pool:
         """The end of what the worker wrote to standard error since `start`, as the second half of a sentence."""
         worker.log.seek(start)
         text = worker.log.read().decode(errors="replace").strip()
-        return f"; its last words: {text[-1500:]}" if text else ""
+        # A stack that was asked for names the place first; anything else says what matters last.
+        stack = text.rfind("(most recent call first)")
+        text = text[-1500:] if stack < 0 else text[stack : stack + 1500]
+        return f"; its last words: {text}" if text else ""
 
 
 def _describe_status(status: int) -> str:
