@@ -292,12 +292,8 @@ at::Tensor threshold_backward(const at::Tensor& grad, const at::Tensor& self, co
 
 Kernel* find_kernel(const char* name, UnaryOp op, const at::Tensor& self) {
   static KernelSlot slots[kernels::kUnaryOps][kernels::kDTypes];
-  DType dtype;
-  if (!fits(self) || !kernel_dtype(self.scalar_type(), &dtype)) return nullptr;
-  KernelSlot& slot = slots[int(op)][int(dtype)];
-  if (Kernel* kernel = slot.get()) return kernel;
-  const kernels::Function function = kernels::unary_kernel(op, dtype);
-  return function == nullptr ? nullptr : slot.make(std::string(name) + "_" + dtype_name(dtype), function);
+  if (!fits(self)) return nullptr;
+  return openreg::find_kernel(slots[int(op)], self.scalar_type(), name, [op](DType dtype) { return kernels::unary_kernel(op, dtype); });
 }
 
 void launch(NativeOp& native, Kernel* kernel, const at::Tensor& out, const at::Tensor& in) {

@@ -24,15 +24,9 @@ constexpr size_t kMaxEntries = 64;
 
 Kernel* find_kernel(ForeachOp op, c10::ScalarType type) {
   static KernelSlot slots[kernels::kForeachOps][kernels::kDTypes];
-  static const char* const names[kernels::kForeachOps] = {"add_scalar", "mul_scalar", "div_scalar", "sqrt",    "add_scaled",
-                                                          "mul",        "div",        "lerp",       "addcmul", "addcdiv"};
-  DType dtype;
-  if (!kernel_dtype(type, &dtype)) return nullptr;
-  KernelSlot& slot = slots[int(op)][int(dtype)];
-  if (Kernel* kernel = slot.get()) return kernel;
-  const kernels::Function function = kernels::foreach_kernel(op, dtype);
-  if (function == nullptr) return nullptr;
-  return slot.make(std::string("foreach_") + names[int(op)] + "_" + dtype_name(dtype), function);
+  static const char* const names[kernels::kForeachOps] = {"foreach_add_scalar", "foreach_mul_scalar", "foreach_div_scalar", "foreach_sqrt",    "foreach_add_scaled",
+                                                          "foreach_mul",        "foreach_div",        "foreach_lerp",       "foreach_addcmul", "foreach_addcdiv"};
+  return openreg::find_kernel(slots[int(op)], type, names[int(op)], [op](DType dtype) { return kernels::foreach_kernel(op, dtype); });
 }
 
 // A call that a kernel covers.

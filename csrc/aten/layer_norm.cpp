@@ -12,17 +12,7 @@
 namespace openreg {
 namespace {
 
-using kernels::DType;
 using Three = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-
-Kernel* find_kernel(const char* name, kernels::Function (*function_of)(DType), KernelSlot* slots, c10::ScalarType type) {
-  DType dtype;
-  if (!kernel_dtype(type, &dtype)) return nullptr;
-  KernelSlot& slot = slots[int(dtype)];
-  if (Kernel* kernel = slot.get()) return kernel;
-  const kernels::Function function = function_of(dtype);
-  return function == nullptr ? nullptr : slot.make(std::string(name) + "_" + dtype_name(dtype), function);
-}
 
 // The matrix whose rows are normalized.
 struct Rows {
@@ -53,11 +43,6 @@ const void* input_or_null(const std::optional<at::Tensor>& tensor) {
   return is_given(tensor) ? kernel_input(*tensor) : nullptr;
 }
 
-Three on_engine(const c10::OperatorHandle& op, torch::jit::Stack stack) {
-  engine::run(op, &stack);
-  return {std::move(stack[0]).toTensor(), std::move(stack[1]).toTensor(), std::move(stack[2]).toTensor()};
-}
-
 Three native_layer_norm(const at::Tensor& input, at::IntArrayRef normalized, const std::optional<at::Tensor>& weight,
                         const std::optional<at::Tensor>& bias, double eps) {
   static NativeOp native("aten::native_layer_norm", "");
@@ -66,12 +51,9 @@ Three native_layer_norm(const at::Tensor& input, at::IntArrayRef normalized, con
   Kernel* kernel = nullptr;
   if (is_device_tensor(input) && fits(input, input) && fits_parameter(weight, input, normalized) && fits_parameter(bias, input, normalized) &&
       split(input, normalized, &shape)) {
-    kernel = find_kernel("layer_norm", kernels::layer_norm_kernel, slots, input.scalar_type());
+    kernel = find_kernel(slots, input.scalar_type(), "layer_norm", kernels::layer_norm_kernel);
   }
-  if (kernel == nullptr) {
-    static const c10::OperatorHandle op = engine::find_op("aten::native_layer_norm", "");
-    return on_engine(op, {input, normalized, weight, bias, eps});
-  }
+  if (kernel == nullptr) return native.on_engine<Three>(input, normalized, weight, bias, eps);
   native.count_native();
   const c10::DeviceIndex device = input.device().index();
   c10::SmallVector<int64_t, 5> per_row(input.sizes().begin(), input.sizes().end());
@@ -95,14 +77,11 @@ Three native_layer_norm_backward(const at::Tensor& grad_out, const at::Tensor& i
   Rows shape;
   Kernel* kernel = nullptr;
   if (is_device_tensor(input) && fits(input, input) && fits(grad_out, input) && grad_out.sizes() == input.sizes() && fits(mean, input) &&
-      fits(rstd, input) && fits_parameter(weight, input, normalized) && (!mask[1] || is_given(weight)) && (!mask[2] || is_given(bias)) && split(input, normalized, &shape) && mean.numel() == shape.rows &&
-      rstd.numel() == shape.rows) {
-    kernel = find_kernel("layer_norm_backward", kernels::layer_norm_backward_kernel, slots, input.scalar_type());
+      fits(rstd, input) && fits_parameter(weight, input, normalized) && (!mask[1] || is_given(weight)) && (!mask[2] || is_given(bias)) &&
+      split(input, normalized, &shape) && mean.numel() == shape.rows && rstd.numel() == shape.rows) {
+    kernel = find_kernel(slots, input.scalar_type(), "layer_norm_backward", kernels::layer_norm_backward_kernel);
   }
-  if (kernel == nullptr) {
-    static const c10::OperatorHandle op = engine::find_op("aten::native_layer_norm_backward", "");
-    return on_engine(op, {grad_out, input, normalized, mean, rstd, weight, bias, mask});
-  }
+  if (kernel == nullptr) return native.on_engine<Three>(grad_out, input, normalized, mean, rstd, weight, bias, mask);
   native.count_native();
   const c10::DeviceIndex device = input.device().index();
   const auto wanted = [&](bool is_wanted, at::IntArrayRef sizes) {

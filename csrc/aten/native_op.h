@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -39,10 +40,20 @@ class NativeOp {
     stack.reserve(sizeof...(Args));
     torch::jit::push(stack, args...);
     engine::run(handle_, &stack);
-    if constexpr (!std::is_void_v<Return>) return std::move(stack[0]).to<Return>();
+    if constexpr (!std::is_void_v<Return>) return take<Return>(stack, static_cast<Return*>(nullptr));
   }
 
  private:
+  template <class Return>
+  static Return take(torch::jit::Stack& stack, void*) {
+    return std::move(stack[0]).to<Return>();
+  }
+  template <class Return, class... Parts>
+  static Return take(torch::jit::Stack& stack, std::tuple<Parts...>*) {
+    size_t next = 0;
+    return Return{std::move(stack[next++]).template to<Parts>()...};
+  }
+
   std::string text_;
   c10::OperatorHandle handle_;
   op_stats::Counter& counter_;
@@ -88,6 +99,18 @@ inline const char* dtype_name(kernels::DType dtype) {
   static const char* const names[kernels::kDTypes] = {"u8",  "i8", "i16",  "i32",  "i64", "f16", "f32", "f64",
                                                       "",    "c64", "c128", "bool", "",    "",    "",    "bf16"};
   return names[static_cast<int>(dtype)];
+}
+
+// The kernel that function_of(dtype) gives for the type, made at its first use as "<name>_<dtype>"; null where there is none. `slots` has
+// kernels::kDTypes places, one table for each function_of. Hot once the kernel is made.
+template <class FunctionOf>
+Kernel* find_kernel(KernelSlot* slots, c10::ScalarType type, const char* name, FunctionOf&& function_of) {
+  kernels::DType dtype;
+  if (!kernel_dtype(type, &dtype)) return nullptr;
+  KernelSlot& slot = slots[static_cast<int>(dtype)];
+  if (Kernel* kernel = slot.get()) return kernel;
+  const kernels::Function function = function_of(dtype);
+  return function == nullptr ? nullptr : slot.make(std::string(name) + "_" + dtype_name(dtype), function);
 }
 
 // A dense tensor of this device without conjugate, negative or zero bits, on a device whose memory kernels reach: its strides, type and

@@ -12,27 +12,16 @@
 namespace openreg {
 namespace {
 
-using kernels::DType;
-
 constexpr size_t kMaxEntries = 32;
-
-Kernel* find_kernel(const char* name, kernels::Function (*function_of)(DType), KernelSlot* slots, c10::ScalarType type) {
-  DType dtype;
-  if (!kernel_dtype(type, &dtype)) return nullptr;
-  KernelSlot& slot = slots[int(dtype)];
-  if (Kernel* kernel = slot.get()) return kernel;
-  const kernels::Function function = function_of(dtype);
-  return function == nullptr ? nullptr : slot.make(std::string(name) + "_" + dtype_name(dtype), function);
-}
 
 Kernel* find_adam(c10::ScalarType type) {
   static KernelSlot slots[kernels::kDTypes];
-  return find_kernel("adam", kernels::adam_kernel, slots, type);
+  return find_kernel(slots, type, "adam", kernels::adam_kernel);
 }
 
 Kernel* find_sgd(c10::ScalarType type) {
   static KernelSlot slots[kernels::kDTypes];
-  return find_kernel("sgd", kernels::sgd_kernel, slots, type);
+  return find_kernel(slots, type, "sgd", kernels::sgd_kernel);
 }
 
 bool fits_parameter(const at::Tensor& parameter, const at::Tensor& first) {

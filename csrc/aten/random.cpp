@@ -207,7 +207,6 @@ struct GeometricKernel {
 template <class Op>
 struct BernoulliKernel {
   void operator()(const at::Tensor& self, double p, const OptionalGenerator& generator) const {
-    TORCH_CHECK_NOT_IMPLEMENTED(!self.is_complex(), "\"bernoulli_scalar_cpu_\" not implemented for '", c10::toString(self.scalar_type()), "'");
     generate(Op::op(), self, Distribution::bernoulli, two_numbers(p), generator, "bernoulli_scalar_cpu_");
   }
 };
@@ -383,9 +382,7 @@ std::tuple<at::Tensor, at::Tensor> native_dropout(const at::Tensor& input, doubl
   args.offset = state.offset;
   args.keep = 1 - p;
   args.scale = p == 1 ? 0 : 1 / (1 - p);
-  KernelSlot& slot = slots[int(dtype)];
-  Kernel* kernel = slot.get();
-  if (kernel == nullptr) kernel = slot.make(std::string("dropout_") + dtype_name(dtype), kernels::dropout_kernel(dtype));
+  Kernel* kernel = find_kernel(slots, dense.scalar_type(), "dropout", kernels::dropout_kernel);
   kernel->launch(current_stream(device), native.name(), args.count, args);
   return {std::move(out), std::move(mask)};
 }
@@ -404,9 +401,7 @@ at::Tensor native_dropout_backward(const at::Tensor& grad, const at::Tensor& mas
   if (count == 0) return out;
   const kernels::DropoutBackwardArgs args{kernel_output(out), kernel_input(grad), static_cast<const bool*>(kernel_input(mask)), count,
                                           scale};
-  KernelSlot& slot = slots[int(dtype)];
-  Kernel* kernel = slot.get();
-  if (kernel == nullptr) kernel = slot.make(std::string("dropout_backward_") + dtype_name(dtype), kernels::dropout_backward_kernel(dtype));
+  Kernel* kernel = find_kernel(slots, grad.scalar_type(), "dropout_backward", kernels::dropout_backward_kernel);
   kernel->launch(current_stream(grad.device().index()), native.name(), count, args);
   return out;
 }
