@@ -6,6 +6,7 @@
 
 #include <c10/core/CPUAllocator.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -62,6 +63,13 @@ uint8_t Encoder::flags_of(const at::Tensor& tensor) const {
                               (tensor._is_zerotensor() ? kZero : 0) | (keep_requires_grad_ && tensor.requires_grad() ? kRequiresGrad : 0));
 }
 
+bool Encoder::add_again(const c10::TensorImpl* tensor) {
+  const auto found = std::find(tensors_.begin(), tensors_.end(), tensor);
+  if (found == tensors_.end()) return false;
+  push_both(head(Tag::again, 0, 0, 0, static_cast<uint32_t>(found - tensors_.begin())));
+  return true;
+}
+
 void Encoder::add_tensor(const at::Tensor& tensor) {
   const c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
   if (first_dtype_ == c10::ScalarType::Undefined) first_dtype_ = impl->dtype().toScalarType();
@@ -72,14 +80,9 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
   uint32_t number = 0;
   while (number < storages_.size() && storages_[number].impl != storage) ++number;
   const bool first = number == storages_.size();
-  if (!first) {
-    // The same tensor twice stays one tensor: kernels ask whether an output is an input.
-    for (size_t i = 0; i < tensors_.size(); ++i) {
-      if (tensors_[i] != impl) continue;
-      shares_storage_ = true;
-      push_both(head(Tag::tensor_again, 0, 0, 0, static_cast<uint32_t>(i)));
-      return;
-    }
+  if (!first && add_again(impl)) {
+    shares_storage_ = true;
+    return;
   }
   tensors_.push_back(impl);
   push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
@@ -277,11 +280,10 @@ c10::IValue Decoder::read() {
     case Tag::none: return {};
     case Tag::undefined: return at::Tensor();
     case Tag::tensor: return read_strided(word);
-    case Tag::tensor_again: return tensors_[d_of(word)];
+    case Tag::again: return tensors_[d_of(word)];
     case Tag::cpu_tensor: return read_inline(word);
     case Tag::sparse_coo:
     case Tag::sparse_compressed: return read_sparse(word);
-    case Tag::sparse_again: return sparse_[d_of(word)];
     case Tag::quantized: return read_quantized(word);
     case Tag::nested: return read_nested();
     case Tag::integer: return static_cast<int64_t>(pop());

@@ -2,8 +2,8 @@
 // on CPU tensors over the kernel view.
 //
 // Every argument is one tag word and its payload; tensors name their storage by its number in the call, so that arguments that share a
-// storage share it on the worker too (CPU kernels look for overlaps). A sparse tensor that comes twice is one tensor there too (kernels
-// ask whether the result is an operand).
+// storage share it on the worker too (CPU kernels look for overlaps). A tensor that comes twice is one tensor there too (kernels ask
+// whether the result is an operand).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -70,6 +70,8 @@ class Encoder {
 
  private:
   bool add_any_tensor(const at::Tensor& tensor);
+  // Whether the tensor came before; then its words name its place.
+  bool add_again(const c10::TensorImpl* tensor);
   // A tensor made for this call: kept, because its address must not come again.
   bool add_part(at::Tensor part) {
     parts_.push_back(std::move(part));
@@ -99,10 +101,9 @@ class Encoder {
     int64_t first_offset_bytes;
   };
   c10::SmallVector<Storage, 8> storages_;
-  c10::SmallVector<const c10::TensorImpl*, 8> tensors_;  // dense ones, in the order of their words
+  c10::SmallVector<const c10::TensorImpl*, 8> tensors_;  // dense and sparse ones, in the order in which their words end
   std::vector<at::Tensor> parts_;
   c10::ScalarType first_dtype_ = c10::ScalarType::Undefined;
-  c10::SmallVector<const c10::TensorImpl*, 2> sparse_;
   std::vector<c10::IValue> objects_;
   bool full_dispatch_ = false, keep_requires_grad_ = false, shares_storage_ = false;
 };
@@ -127,8 +128,7 @@ class Decoder {
   const uint64_t* next_;
   const std::vector<c10::IValue>* objects_;
   c10::SmallVector<c10::Storage, 8> storages_;
-  c10::SmallVector<at::Tensor, 8> tensors_;  // dense ones, in the order of their words
-  c10::SmallVector<at::Tensor, 2> sparse_;
+  c10::SmallVector<at::Tensor, 8> tensors_;  // as the Encoder's
 };
 
 }  // namespace openreg::engine

@@ -43,24 +43,25 @@ at::Tensor quantized_over(const at::Tensor& ints, c10::DispatchKey key, at::Quan
 bool Encoder::add_sparse(const at::Tensor& tensor) {
   const auto layout = tensor.layout();
   full_dispatch_ = true;
-  for (size_t i = 0; i < sparse_.size(); ++i) {
-    if (sparse_[i] != tensor.unsafeGetTensorImpl()) continue;
-    push_both(head(Tag::sparse_again, 0, 0, 0, static_cast<uint32_t>(i)));
-    return true;
-  }
-  sparse_.push_back(tensor.unsafeGetTensorImpl());
+  if (add_again(tensor.unsafeGetTensorImpl())) return true;
   if (layout == at::kSparse) {
     push_both(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0,
                    static_cast<uint8_t>(tensor.dim())));
     for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-    return add_part(tensor._indices()) && add_part(tensor._values());
+    if (!add_part(tensor._indices()) || !add_part(tensor._values())) return false;
+    tensors_.push_back(tensor.unsafeGetTensorImpl());
+    return true;
   }
   const bool rows = layout == at::kSparseCsr || layout == at::kSparseBsr;
   push_both(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout),
                  static_cast<uint8_t>(tensor.dim())));
   for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-  return add_part(rows ? tensor.crow_indices() : tensor.ccol_indices()) &&
-         add_part(rows ? tensor.col_indices() : tensor.row_indices()) && add_part(tensor.values());
+  if (!add_part(rows ? tensor.crow_indices() : tensor.ccol_indices()) || !add_part(rows ? tensor.col_indices() : tensor.row_indices()) ||
+      !add_part(tensor.values())) {
+    return false;
+  }
+  tensors_.push_back(tensor.unsafeGetTensorImpl());
+  return true;
 }
 
 bool Encoder::add_quantized(const at::Tensor& tensor) {
@@ -105,12 +106,12 @@ at::Tensor Decoder::read_sparse(uint64_t word) {
   const at::Tensor first = read_tensor();
   const at::Tensor second = read_tensor();
   if (tag_of(word) == Tag::sparse_coo) {
-    sparse_.push_back(at::_sparse_coo_tensor_unsafe(first, second, sizes, options.layout(at::kSparse), (b_of(word) & kCoalesced) != 0));
+    tensors_.push_back(at::_sparse_coo_tensor_unsafe(first, second, sizes, options.layout(at::kSparse), (b_of(word) & kCoalesced) != 0));
   } else {
     const at::Tensor values = read_tensor();
-    sparse_.push_back(at::_sparse_compressed_tensor_unsafe(first, second, values, sizes, options.layout(static_cast<at::Layout>(b_of(word)))));
+    tensors_.push_back(at::_sparse_compressed_tensor_unsafe(first, second, values, sizes, options.layout(static_cast<at::Layout>(b_of(word)))));
   }
-  return sparse_.back();
+  return tensors_.back();
 }
 
 at::Tensor Decoder::read_quantized(uint64_t word) {
