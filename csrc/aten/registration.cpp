@@ -7,6 +7,7 @@
 
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "aten/engine/arguments.h"
 #include "aten/engine/engine.h"
@@ -53,8 +54,8 @@ bool is_hidden_by_composite(const c10::OperatorHandle& op) {
 
 // Core's composites that reach a dispatch stub, or name the devices that they know.
 bool is_composite_of_known_devices(const c10::OperatorHandle& op) {
-  const std::string name = c10::toString(op.operator_name());
-  return name == "aten::conj_physical_" || name == "aten::mode.values";
+  const c10::OperatorName& name = op.operator_name();
+  return name.name == "aten::conj_physical_" || (name.name == "aten::mode" && name.overload_name == "values");
 }
 
 bool engine_can_take(const c10::OperatorHandle& op, DispatchKey key) {
@@ -94,12 +95,13 @@ void register_engine() {
                                                            {DispatchKey::SparseCsrPrivateUse1, DispatchKey::SparseCsrCPU},
                                                            {DispatchKey::QuantizedPrivateUse1, DispatchKey::QuantizedCPU},
                                                            {DispatchKey::NestedTensorPrivateUse1, DispatchKey::NestedTensorCPU}};
-  for (const auto& [key, cpu_key] : kKeys) {
-    auto* library = new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__);  // leaked: registrations live with it
-    for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
-      const auto op = c10::Dispatcher::singleton().findSchema(name);
-      if (!op || !op->hasSchema() || !wanted(*op, key, cpu_key)) continue;
-      library->impl(c10::toString(name).c_str(), engine_kernel());
+  std::vector<torch::Library*> libraries;  // leaked: registrations live with them
+  for (const auto& [key, cpu_key] : kKeys) libraries.push_back(new torch::Library(torch::Library::IMPL, "aten", key, __FILE__, __LINE__));
+  for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
+    const auto op = c10::Dispatcher::singleton().findSchema(name);
+    if (!op || !op->hasSchema()) continue;
+    for (size_t i = 0; i < libraries.size(); ++i) {
+      if (wanted(*op, kKeys[i].first, kKeys[i].second)) libraries[i]->impl(c10::toString(name).c_str(), engine_kernel());
     }
   }
 }

@@ -4,6 +4,8 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
+
 #include "aten/engine/engine.h"
 
 namespace openreg::engine {
@@ -25,9 +27,8 @@ c10::IValue at_places(const c10::IValue& value, size_t length, const Places& pla
 
 }  // namespace
 
-bool run_by_device(const OpRecord& record, torch::jit::Stack* stack) {
-  const std::vector<c10::IValue> arguments = torch::jit::last(*stack, record.arguments).vec();
-  const std::vector<at::Tensor> self = arguments[0].toTensorVector();
+bool run_by_device(const OpRecord& record, at::TensorList self, torch::jit::Stack* stack) {
+  if (std::all_of(self.begin(), self.end(), [&](const at::Tensor& tensor) { return tensor.device() == self[0].device(); })) return false;
   std::vector<std::pair<c10::Device, Places>> groups;
   for (size_t i = 0; i < self.size(); ++i) {
     auto group = groups.begin();
@@ -35,7 +36,7 @@ bool run_by_device(const OpRecord& record, torch::jit::Stack* stack) {
     if (group == groups.end()) group = groups.insert(group, {self[i].device(), {}});
     group->second.push_back(static_cast<int64_t>(i));
   }
-  if (groups.size() < 2) return false;
+  const std::vector<c10::IValue> arguments = torch::jit::last(*stack, record.arguments).vec();
   for (const auto& [device, places] : groups) {
     torch::jit::Stack part;
     for (const c10::IValue& argument : arguments) part.push_back(at_places(argument, self.size(), places));

@@ -394,8 +394,9 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   const OpRecord& record = record_of(op);
   if (C10_UNLIKELY(record.packs)) return pack_on_host(record, stack);
   if (C10_UNLIKELY(record.foreach)) {
-    if (run_by_device(record, stack)) return;
-    bump_versions(torch::jit::last(*stack, record.arguments)[0].toTensorVector());
+    const std::vector<at::Tensor> self = torch::jit::last(*stack, record.arguments)[0].toTensorVector();
+    if (run_by_device(record, self, stack)) return;
+    bump_versions(self);
   }
   Call call{record, torch::jit::last(*stack, record.arguments)};
   TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !(record.view && is_dense_view(call)), "Could not run '", record.name,
