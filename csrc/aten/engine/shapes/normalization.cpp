@@ -68,15 +68,14 @@ bool batch_norm_results(const Arguments& in, bool training, bool with_reserve, M
 bool batch_norm(const Arguments& in, MemoEntry& entry) { return batch_norm_results(in, in.flag(5), false, entry); }
 bool batch_norm_with_update(const Arguments& in, MemoEntry& entry) { return batch_norm_results(in, true, true, entry); }
 
-// (grad, input, weight, mean, variance, saved mean, saved inverse deviation, ..., mask)
-template <size_t mask>
+// (grad, input, weight, mean, variance, saved mean, saved inverse deviation, training, epsilon, mask, ...)
 bool batch_norm_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
   const auto dtype = input.scalar_type();
   if (input.dim() < 2 || !dense(input) || in.tensor(0).sizes() != input.sizes() || !plain_gradient(in.tensor(0), input.suggest_memory_format())) return false;
   if (!one_type(in, dtype, {0, 2, 3, 4}) || !are_vectors(in, input.size(1), {2, 3, 4})) return false;
-  return give(entry, {in.mask(mask, 0) ? dense_like(input) : undefined(), contiguous_if(in.mask(mask, 1), {input.size(1)}, dtype),
-                      contiguous_if(in.mask(mask, 2), {input.size(1)}, dtype)});
+  return give(entry, {in.mask(9, 0) ? dense_like(input) : undefined(), contiguous_if(in.mask(9, 1), {input.size(1)}, dtype),
+                      contiguous_if(in.mask(9, 2), {input.size(1)}, dtype)});
 }
 
 bool groups_fit(const Arguments& in, const at::Tensor& input, size_t first) {
@@ -110,8 +109,8 @@ at::ArrayRef<Rule> normalization_rules() {
       {"native_batch_norm", batch_norm},
       {"_native_batch_norm_legit", batch_norm},
       {"_batch_norm_with_update", batch_norm_with_update},
-      {"native_batch_norm_backward", batch_norm_backward<9>},
-      {"batch_norm_backward", batch_norm_backward<9>},
+      {"native_batch_norm_backward", batch_norm_backward},
+      {"batch_norm_backward", batch_norm_backward},
       {"native_group_norm", group_norm},
       {"native_group_norm_backward", group_norm_backward},
   };

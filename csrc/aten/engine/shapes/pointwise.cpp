@@ -54,17 +54,13 @@ bool last_is_out(const Arguments& in, MemoEntry& entry) {
 bool odd_complex(const at::Tensor& self) {
   return self.is_complex() && self.strides() != at::IntArrayRef(contiguous(self.sizes(), self.scalar_type()).strides);
 }
-bool absolute(const Arguments& in, MemoEntry& entry) {
-  const ScalarType dtype = in.tensor(0).scalar_type();
-  if (odd_complex(in.tensor(0))) return false;
-  return give(entry, {iterate({&in.tensor(0)}, c10::isComplexType(dtype) ? c10::toRealValueType(dtype) : dtype)});
+// The type of a complex tensor's parts, or the given one.
+bool real_part(const Arguments& in, ScalarType otherwise, MemoEntry& entry) {
+  const at::Tensor& self = in.tensor(0);
+  return !odd_complex(self) && give(entry, {iterate({&self}, self.is_complex() ? c10::toRealValueType(self.scalar_type()) : otherwise)});
 }
-
-bool angle(const Arguments& in, MemoEntry& entry) {
-  if (odd_complex(in.tensor(0))) return false;
-  const ScalarType dtype = in.tensor(0).scalar_type();
-  return give(entry, {iterate({&in.tensor(0)}, c10::isComplexType(dtype) ? c10::toRealValueType(dtype) : floating(dtype))});
-}
+bool absolute(const Arguments& in, MemoEntry& entry) { return real_part(in, in.tensor(0).scalar_type(), entry); }
+bool angle(const Arguments& in, MemoEntry& entry) { return real_part(in, floating(in.tensor(0).scalar_type()), entry); }
 
 // gradient and input of one size, no broadcasting
 bool backward(const Arguments& in, MemoEntry& entry) {
@@ -87,15 +83,12 @@ bool prelu_backward(const Arguments& in, MemoEntry& entry) {
   return give(entry, {result, result});
 }
 
-// (input, target, ..., reduction at `place`)
-template <size_t place>
-bool loss(const Arguments& in, MemoEntry& entry) {
-  if (!all_same_size(in, 0, 2)) return false;
-  if (in.integer(place) != at::Reduction::None) return give(entry, {contiguous({}, in.tensor(0).scalar_type())});
+// (input, target, reduction, delta)
+bool huber_loss(const Arguments& in, MemoEntry& entry) {
+  if (!all_same_size(in, 0, 2) || !(in[3].toDouble() > 0)) return false;
+  if (in.integer(2) != at::Reduction::None) return give(entry, {contiguous({}, in.tensor(0).scalar_type())});
   return give(entry, {iterate({&in.tensor(0), &in.tensor(1)}, in.tensor(0).scalar_type())});
 }
-
-bool huber_loss(const Arguments& in, MemoEntry& entry) { return in[3].toDouble() > 0 && loss<2>(in, entry); }
 
 bool weight_fits(const Arguments& in, size_t weight, const at::Tensor& input) {
   return !in.given(weight) || at::is_expandable_to(in.tensor(weight).sizes(), input.sizes());

@@ -16,6 +16,9 @@ Sizes with_spatial(const at::Tensor& input, at::IntArrayRef spatial) {
   return sizes;
 }
 
+// Contiguous, and not to be taken for channels-last either.
+bool is_plain(const at::Tensor& input) { return input.is_contiguous() && input.suggest_memory_format() == c10::MemoryFormat::Contiguous; }
+
 bool batched_or_not(const at::Tensor& input, int64_t spatial) {
   return (input.dim() == spatial + 1 || input.dim() == spatial + 2) && input.numel() != 0;
 }
@@ -35,8 +38,8 @@ bool adaptive_pool(const Arguments& in, MemoEntry& entry) {
 template <int64_t spatial>
 bool adaptive_pool_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
-  if (!batched_or_not(input, spatial) || in.tensor(0).dim() != input.dim() || in.tensor(0).numel() == 0 || !input.is_contiguous()) return false;
-  return input.suggest_memory_format() == c10::MemoryFormat::Contiguous && give(entry, {contiguous(input.sizes(), input.scalar_type())});
+  if (!batched_or_not(input, spatial) || in.tensor(0).dim() != input.dim() || in.tensor(0).numel() == 0 || !is_plain(input)) return false;
+  return give(entry, {contiguous(input.sizes(), input.scalar_type())});
 }
 
 bool positive(const Sizes& values) {
@@ -52,7 +55,7 @@ bool max_pool3d(const Arguments& in, MemoEntry& entry) {
   const auto three = [](Sizes values) { return values.size() == 1 ? Sizes(3, values[0]) : values; };
   const Sizes kernel = three(in.integers(1)), padding = three(in.integers(3)), dilation = three(in.integers(4));
   const Sizes stride = in.integers(2).empty() ? kernel : three(in.integers(2));
-  if (!batched_or_not(input, 3) || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  if (!batched_or_not(input, 3) || !is_plain(input)) return false;
   if (!positive(kernel) || !positive(stride) || !positive(dilation) || kernel.size() != 3 || stride.size() != 3 || padding.size() != 3 || dilation.size() != 3) return false;
   Sizes spatial(3);
   for (size_t i = 0; i < 3; ++i) {
@@ -67,18 +70,17 @@ bool max_pool3d(const Arguments& in, MemoEntry& entry) {
 // (gradient, input, ..., indices): the gradient of a contiguous input
 bool max_pool3d_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
-  if (!batched_or_not(input, 3) || in.tensor(7).sizes() != in.tensor(0).sizes() || in.tensor(0).dim() != input.dim() || !input.is_contiguous()) return false;
-  return input.suggest_memory_format() == c10::MemoryFormat::Contiguous && give(entry, {contiguous(input.sizes(), input.scalar_type())});
+  if (!batched_or_not(input, 3) || in.tensor(7).sizes() != in.tensor(0).sizes() || in.tensor(0).dim() != input.dim() || !is_plain(input)) return false;
+  return give(entry, {contiguous(input.sizes(), input.scalar_type())});
 }
 
 // (input, indices, output size, ...)
-template <int64_t spatial>
-bool max_unpool(const Arguments& in, MemoEntry& entry) {
+bool max_unpool2d(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
   const Sizes size = in.integers(2);
-  if (!batched_or_not(input, spatial) || in.tensor(1).sizes() != input.sizes() || size.size() != spatial || !positive(size)) return false;
-  if (!input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
-  return spatial == 2 && give(entry, {contiguous(with_spatial(input, size), input.scalar_type())});
+  if (!batched_or_not(input, 2) || in.tensor(1).sizes() != input.sizes() || size.size() != 2 || !positive(size)) return false;
+  if (!is_plain(input)) return false;
+  return give(entry, {contiguous(with_spatial(input, size), input.scalar_type())});
 }
 
 bool grid_fits(const at::Tensor& input, const at::Tensor& grid) {
@@ -108,7 +110,7 @@ template <size_t spatial, bool reflects>
 bool pad(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
   const Sizes pad = in.integers(1);
-  if (!batched_or_not(input, spatial) || pad.size() != 2 * spatial || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  if (!batched_or_not(input, spatial) || pad.size() != 2 * spatial || !is_plain(input)) return false;
   Sizes sizes = input.sizes().vec();
   for (size_t i = 0; i < 2 * spatial; ++i) {
     int64_t& size = sizes[sizes.size() - 1 - i / 2];
@@ -123,25 +125,32 @@ template <size_t spatial>
 bool pad_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
   const Sizes pad = in.integers(2);
-  if (!batched_or_not(input, spatial) || pad.size() != 2 * spatial || !input.is_contiguous() || input.suggest_memory_format() != c10::MemoryFormat::Contiguous) return false;
+  if (!batched_or_not(input, spatial) || pad.size() != 2 * spatial || !is_plain(input)) return false;
   Sizes sizes = input.sizes().vec();
   for (size_t i = 0; i < spatial; ++i) sizes[sizes.size() - 1 - i] += pad[2 * i] + pad[2 * i + 1];
   return in.tensor(0).sizes() == at::IntArrayRef(sizes) && give(entry, {contiguous(input.sizes(), input.scalar_type())});
 }
 
+// How many windows fit into an image; nothing where the kernel refuses the numbers.
+std::optional<int64_t> count_windows(at::IntArrayRef image, const Sizes& kernel, const Sizes& dilation, const Sizes& padding, const Sizes& stride) {
+  if (!positive(kernel) || !positive(dilation) || !positive(stride)) return std::nullopt;
+  int64_t windows = 1;
+  for (size_t i = 0; i < 2; ++i) {
+    const int64_t room = image[i] + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1);
+    if (room < 0 || padding[i] < 0) return std::nullopt;
+    windows *= room / stride[i] + 1;
+  }
+  return windows;
+}
+
 // (input, kernel, dilation, padding, stride): windows as columns
 bool im2col(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
-  const Sizes kernel = in.integers(1), dilation = in.integers(2), padding = in.integers(3), stride = in.integers(4);
-  if (!batched_or_not(input, 2) || !positive(kernel) || !positive(dilation) || !positive(stride)) return false;
-  int64_t windows = 1;
-  for (size_t i = 0; i < 2; ++i) {
-    if (padding[i] < 0) return false;
-    const int64_t room = input.size(static_cast<int64_t>(i) - 2) + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1);
-    if (room < 0) return false;
-    windows *= room / stride[i] + 1;
-  }
-  Sizes sizes = {input.size(-3) * kernel[0] * kernel[1], windows};
+  if (!batched_or_not(input, 2)) return false;
+  const Sizes kernel = in.integers(1);
+  const auto windows = count_windows(input.sizes().slice(input.dim() - 2), kernel, in.integers(2), in.integers(3), in.integers(4));
+  if (!windows) return false;
+  Sizes sizes = {input.size(-3) * kernel[0] * kernel[1], *windows};
   if (input.dim() == 4) sizes.insert(sizes.begin(), input.size(0));
   return give(entry, {contiguous(sizes, input.scalar_type())});
 }
@@ -149,18 +158,19 @@ bool im2col(const Arguments& in, MemoEntry& entry) {
 // (columns, output size, kernel, dilation, padding, stride)
 bool col2im(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& columns = in.tensor(0);
-  const Sizes size = in.integers(1), kernel = in.integers(2), dilation = in.integers(3), padding = in.integers(4), stride = in.integers(5);
-  if ((columns.dim() != 2 && columns.dim() != 3) || columns.numel() == 0 || !positive(kernel) || !positive(dilation) || !positive(stride) || !positive(size)) return false;
-  int64_t windows = 1;
-  for (size_t i = 0; i < 2; ++i) {
-    const int64_t room = size[i] + 2 * padding[i] - (dilation[i] * (kernel[i] - 1) + 1);
-    if (room < 0 || padding[i] < 0) return false;
-    windows *= room / stride[i] + 1;
-  }
-  if (columns.size(-1) != windows || columns.size(-2) % (kernel[0] * kernel[1]) != 0) return false;
+  const Sizes size = in.integers(1), kernel = in.integers(2);
+  if ((columns.dim() != 2 && columns.dim() != 3) || columns.numel() == 0 || !positive(size)) return false;
+  const auto windows = count_windows(size, kernel, in.integers(3), in.integers(4), in.integers(5));
+  if (!windows || columns.size(-1) != *windows || columns.size(-2) % (kernel[0] * kernel[1]) != 0) return false;
   Sizes sizes = {columns.size(-2) / (kernel[0] * kernel[1]), size[0], size[1]};
   if (columns.dim() == 3) sizes.insert(sizes.begin(), columns.size(0));
   return give(entry, {contiguous(sizes, columns.scalar_type())});
+}
+
+// A class for every place of the images, and a weight for every class.
+bool target_fits(const at::Tensor& input, const at::Tensor& target, const at::Tensor* weight) {
+  if (input.dim() != 4 || target.dim() != 3 || input.size(0) != target.size(0) || input.size(2) != target.size(1) || input.size(3) != target.size(2)) return false;
+  return weight == nullptr || weight->numel() == input.size(1);
 }
 
 // (input, target, weight, reduction, ignored class) over images: loss and total weight
@@ -168,16 +178,14 @@ bool nll_loss2d(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
   const at::Tensor& target = in.tensor(1);
   const auto dtype = input.scalar_type();
-  if (input.dim() != 4 || target.dim() != 3 || input.numel() == 0 || input.size(0) != target.size(0) || input.size(2) != target.size(1) || input.size(3) != target.size(2)) return false;
-  if (in.given(2) && in.tensor(2).numel() != input.size(1)) return false;
+  if (input.numel() == 0 || !target_fits(input, target, in.given(2) ? &in.tensor(2) : nullptr)) return false;
   return give(entry, {in.integer(3) == 0 ? contiguous(target.sizes(), dtype) : contiguous({}, dtype), contiguous({}, dtype)});
 }
 
 bool nll_loss2d_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
   const at::Tensor& target = in.tensor(2);
-  if (input.dim() != 4 || target.dim() != 3 || !input.is_contiguous() || input.size(0) != target.size(0) || input.size(2) != target.size(1) || input.size(3) != target.size(2)) return false;
-  if (in.given(3) && in.tensor(3).numel() != input.size(1)) return false;
+  if (!input.is_contiguous() || !target_fits(input, target, in.given(3) ? &in.tensor(3) : nullptr)) return false;
   if (in.tensor(0).sizes() != (in.integer(4) == 0 ? target.sizes() : at::IntArrayRef())) return false;
   return give(entry, {contiguous(input.sizes(), input.scalar_type())});
 }
@@ -192,7 +200,7 @@ at::ArrayRef<Rule> pooling_rules() {
       {"_adaptive_avg_pool3d_backward", adaptive_pool_backward<3>},
       {"max_pool3d_with_indices", max_pool3d},
       {"max_pool3d_with_indices_backward", max_pool3d_backward},
-      {"max_unpool2d", max_unpool<2>},
+      {"max_unpool2d", max_unpool2d},
       {"grid_sampler_2d", grid_sample},
       {"grid_sampler_3d", grid_sample},
       {"grid_sampler_2d_backward", grid_sample_backward},

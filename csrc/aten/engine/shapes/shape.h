@@ -43,7 +43,7 @@ using Function = bool (*)(const Arguments&, MemoEntry& entry);
 // The function for "aten::name.overload", or null.
 Function find(std::string_view name);
 
-// Registers functions for the lifetime of a static; used by the files of this folder.
+// One operator and its function.
 struct Rule {
   const char* name;  // without "aten::"
   Function function;
