@@ -19,7 +19,7 @@ from torch.testing._internal.common_utils import noncontiguous_like
 from .. import samples as sampling
 from ..calls import CPU, CpuCannot
 from ..compare import FEW_BITS
-from ..modes import gradient
+from ..modes import gradgrad, gradient
 
 PREFIX = "module."
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -178,18 +178,8 @@ def run_gradient(case) -> None:
 def run_gradgrad(case) -> None:
     def form(given, side):
         module, inputs = given.module(), given.inputs()
-        leaves = leaves_of(module, inputs)
         outputs = floating(call(module, inputs)["output"])
-        cotangents = [cotangent.requires_grad_() for cotangent in gradient.cotangents_for(outputs, case.seed)]
-        side.stage("backward")
-        first = torch.autograd.grad(outputs, leaves, cotangents, create_graph=True, allow_unused=True)
-        flowing = [item for item in first if item is not None and item.requires_grad]
-        if not flowing:
-            raise RuntimeError("no gradient can be differentiated again")
-        side.stage("second backward")
-        again = gradient.cotangents_for(flowing, case.seed + 1)
-        second = torch.autograd.grad(flowing, [*leaves, *cotangents], again, allow_unused=True)
-        return {"second gradient": [gradient.missing(item) for item in second]}
+        return {"second gradient": gradgrad.first_and_second(outputs, leaves_of(module, inputs), case.seed, side)[1]}
 
     case.agree(form, strides=False, errors=False)
 
