@@ -1,6 +1,11 @@
 """`openreg conformance run` and `repro` on the CPU: files, table, exit statuses, refusals."""
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -98,3 +103,25 @@ def test_the_command_starts_without_torch(python):
         """,
         env={"TORCH_OPENREG_DEFER_LOAD": "1"},
     )
+
+
+# The command as its script runs it, which does not look into the working directory.
+SCRIPT = "import sys; sys.path.pop(0); from torch_openreg.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--device", "cpu", "--ops", "add", "--dtypes", "float32", "--samples", "1", "--workers", "1"),
+        ("repro", "add:float32:forward#0", "--device", "cpu"),
+    ],
+    ids=["run", "repro"],
+)
+def test_unbuilt_sources_in_the_working_directory_do_not_matter(arguments, tmp_path):
+    sources = tmp_path / "torch_openreg"
+    sources.mkdir()
+    (sources / "__init__.py").write_text("raise ImportError('these sources are not built')")
+    root = str(Path(importlib.util.find_spec("torch_openreg").origin).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", SCRIPT, "conformance", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

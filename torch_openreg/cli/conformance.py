@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from torch_openreg import child
 from torch_openreg.testing.conformance import gaps as gap_files
 from torch_openreg.testing.conformance import databases, report, rows
 from torch_openreg.testing.conformance.environment import worker_environment
@@ -124,7 +125,7 @@ def _repro_options(arguments) -> str:
 def _repro(arguments) -> int:
     config = {key: getattr(arguments, key) for key in ("row", "device", "module", "seed", "samples", "full")}
     sys.stdout.flush()
-    command = [sys.executable, "-m", "torch_openreg.testing.conformance.repro", json.dumps(config)]
+    command = child.command("torch_openreg.testing.conformance.repro", json.dumps(config))
     os.execve(sys.executable, command, worker_environment(arguments.device))
 
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from torch_openreg import child
+
 PROBE_TIMEOUT_S = 60
 VARIABLES = (
     "TORCH_DEVICE_BACKEND_AUTOLOAD", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING",
@@ -150,11 +152,8 @@ def _devices(report) -> list:
 
 def _probe(*arguments: str) -> dict:
     """Runs doctor_probe; a crash or a hang of it becomes {"error"}."""
-    command = [sys.executable, "-m", "torch_openreg.cli.doctor_probe", *arguments]
+    command = child.command("torch_openreg.cli.doctor_probe", *arguments)
     environment = {**os.environ, "TORCH_OPENREG_DEFER_LOAD": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
-    root = str(Path(__file__).resolve().parent.parent.parent)
-    # Last, so that the probe finds the torch that the user's programs find.
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH", ""), root]))
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
     except subprocess.TimeoutExpired:

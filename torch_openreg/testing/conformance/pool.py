@@ -9,11 +9,12 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass, field
+
+from torch_openreg import child
 
 from .environment import worker_environment
 from .result import RowResult
@@ -149,7 +150,7 @@ class Pool:
                   "databases": self.plan.databases}
         log = tempfile.TemporaryFile()
         process = subprocess.Popen(
-            [sys.executable, "-m", "torch_openreg.testing.conformance.worker", json.dumps(config)],
+            child.command("torch_openreg.testing.conformance.worker", json.dumps(config)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             env=worker_environment(self.plan.device), start_new_session=True,
         )
