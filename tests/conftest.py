@@ -29,6 +29,17 @@ def device(request):
     return torch.device("openreg", request.param)
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """One intra-op thread for the tests of a module, so that device and CPU add up in the same order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def python(tmp_path):
     """Runs pieces of Python code, one after the other, in a process of its own: python(code, ..., env={...}, timeout=120).

@@ -46,7 +46,7 @@ def test_the_command_takes_a_database(openreg):
 
 
 @pytest.mark.parametrize("name, part", SHARDS, ids=[f"{name}-{part + 1}" for name, part in SHARDS])
-def test_a_sample_of_each_database(name, part):
+def test_a_sample_of_each_database(name, part, one_thread):
     from torch_openreg.testing.conformance import databases, gaps, report, rows, run_row
     from torch_openreg.testing.conformance.device import DeviceUnderTest
 
