@@ -80,3 +80,25 @@ def test_work_that_was_skipped_for_another_threads_error_raises_too(device):
         except torch.AcceleratorError:
             pass
         assert all(value == 3.0 for value in outcomes), outcomes
+
+
+def test_backward_launches_with_the_callers_number_of_threads(device, python):
+    """The engine keeps its device threads: one that started with two threads follows a later change."""
+    python(
+        f"""
+        import torch, torch_openreg
+        torch.set_num_threads(2)
+        seen = []
+        def backward():
+            x = torch.ones(3, device="{device}", requires_grad=True)
+            y = x * 2
+            y.register_hook(lambda grad: (grad * 2, seen.append(torch.get_num_threads()))[0])
+            y.sum().backward()
+        backward()
+        torch.set_num_threads(1)
+        backward()
+        torch.set_num_threads(2)
+        backward()
+        assert seen == [2, 1, 2], seen
+        """
+    )

@@ -7,6 +7,7 @@
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <torch/csrc/autograd/graph_task.h>
 
 #include <new>
 
@@ -70,6 +71,19 @@ void apply(const LaunchState& wanted, const LaunchState& now) {
   if (wanted.conv_precision != now.conv_precision) set_precision(at::Float32Op::CONV, wanted.conv_precision);
 }
 
+// A number of threads belongs to the thread that set it, and the autograd engine's device threads take over the last one only when
+// they start. The CPU's backward runs where the caller set it; so here, each backward brings it to the device thread.
+// A thread whose first launch is in a backward is the engine's.
+void follow_caller_of_backward() {
+  thread_local int last = torch::autograd::get_current_graph_task_id();
+  thread_local const bool of_engine = last != -1;
+  if (__builtin_expect(!of_engine, 1)) return;
+  const int task = torch::autograd::get_current_graph_task_id();
+  if (task == last) return;
+  last = task;
+  at::init_num_threads();
+}
+
 }  // namespace
 
 struct KernelScope::Guards {
@@ -80,6 +94,7 @@ struct KernelScope::Guards {
 };
 
 LaunchState capture_launch_state() {
+  follow_caller_of_backward();
   const auto& context = at::globalContext();
   LaunchState state = {};
   state.threads = at::get_num_threads();
