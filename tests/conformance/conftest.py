@@ -1,14 +1,27 @@
-"""Runs the `openreg` command in a process of its own, with the Python-only device `fakechip` importable."""
+"""Runs the `openreg` command in a process of its own, with the Python-only device `fakechip` importable, and long work on a short stack."""
 
 import importlib.util
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def on_a_short_stack():
+    """on_a_short_stack(call) -> its result, from a thread of its own: whenever torch draws samples or sets a seed, it formats
+    the caller's whole stack, and pytest's frames make that take longer than the samples."""
+
+    def run(call):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(call).result()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -229,6 +229,30 @@ def test_the_test_base_takes_the_place_of_the_stock_one(run_file):
     assert {name.partition(".")[0] for name in outcomes} == {"TestFirstOPENREG", "TestSecondOPENREG", "TestForCudaOPENREG"}
 
 
+@pytest.mark.parametrize("base", [{}, {"TORCH_TEST_DEVICES": TEST_BASE}], ids=["torch's class", "the class of this package"])
+def test_exclusions_and_restrictions_of_torchs_class_hold(base, run_file):
+    """A backend's lists: tests left out, operators taken, and tests that ask for other devices made to run."""
+    configured = GENERIC.replace(
+        "class TestFirst(TestCase):",
+        """from torch.testing._internal.common_device_type import PrivateUse1TestBase
+PrivateUse1TestBase.set_test_configs(op_allowlist=["sort"], test_exclusions={"TestFirst": ["test_values", "test_two_devices"], "TestSecond": "*"})
+PrivateUse1TestBase.bypass_device_restrictions = True
+
+class TestFirst(TestCase):
+    @onlyCUDA
+    def test_only_cuda(self, device):
+        self.assertNotEqual(torch.device(device).type, "cuda")
+""",
+        1,
+    )
+    outcomes = run_file(configured, {**base, "PYTORCH_TESTING_DEVICE_ONLY_FOR": "openreg"})
+    found = without_classes(outcomes)
+    assert found["test_only_cuda_openreg"] == "ok" and found["test_operators_sort_openreg_float32"] == "ok", outcomes.output
+    assert found["test_only_cpu_openreg"] == "FAIL"  # it asks for the CPU, and now it runs
+    left_out = ("test_values", "test_two_devices", "test_operators_add", "test_device")
+    assert not [name for name in found if name.startswith(left_out)], outcomes.output
+
+
 @pytest.mark.parametrize(
     "environment,sentence",
     [

@@ -46,14 +46,14 @@ SHARDS = [(family, part, parts) for family, parts in PARTS.items() for part in r
 
 
 @pytest.mark.parametrize("number", range(len(SHARDS)), ids=["{}-{}-of-{}".format(*shard) for shard in SHARDS])
-def test_a_sample_of_the_operator_database(number):
+def test_a_sample_of_the_operator_database(number, on_a_short_stack):
     from torch_openreg.testing.conformance import rows
 
-    run_shard(number, lambda operators: [(row, SELECTION[row.mode, row.dtype]) for row in rows.select(operators)])
+    on_a_short_stack(lambda: run_shard(number, lambda operators: [(row, SELECTION[row.mode, row.dtype]) for row in rows.select(operators)]))
 
 
 @pytest.mark.parametrize("number", range(len(SHARDS)), ids=["{}-{}-of-{}".format(*shard) for shard in SHARDS])
-def test_a_sample_of_the_other_modes(number):
+def test_a_sample_of_the_other_modes(number, on_a_short_stack):
     from torch_openreg.testing.conformance import rows
 
     def chosen(operators):
@@ -63,7 +63,7 @@ def test_a_sample_of_the_other_modes(number):
             if (share := OTHER_MODES.get((row.mode, row.dtype))) and zlib.crc32(row.id.encode()) % share == 0
         ]
 
-    run_shard(number, chosen)
+    on_a_short_stack(lambda: run_shard(number, chosen))
 
 
 def run_shard(number, choose):
