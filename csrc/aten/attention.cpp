@@ -18,8 +18,11 @@ namespace openreg {
 // The CPU's rules look at metadata only, so they answer for device tensors too.
 static int64_t choose_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const std::optional<at::Tensor>& mask, double dropout,
                bool causal, std::optional<double> scale, bool grouped) {
-  // Under vmap there is no rule for the one operator that core offers a device; the decomposition has them.
-  if (query.unsafeGetTensorImpl()->key_set().has(c10::DispatchKey::FuncTorchBatched)) return static_cast<int64_t>(at::SDPBackend::math);
+  // vmap, also around another transform, has no rule for the one operator that core offers a device; the decomposition has them.
+  const c10::DispatchKeySet transforms({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::FuncTorchGradWrapper});
+  for (const at::Tensor* tensor : {&query, &key, &value}) {
+    if (tensor->key_set().has_any(transforms)) return static_cast<int64_t>(at::SDPBackend::math);
+  }
   const int64_t choice = at::native::_fused_sdp_choice_cpp(query, key, value, mask, dropout, causal, scale, grouped);
   const bool flash = choice == static_cast<int64_t>(at::SDPBackend::flash_attention);
   return static_cast<int64_t>(flash ? at::SDPBackend::overrideable : at::SDPBackend::math);

@@ -50,9 +50,10 @@ bool real_number(const c10::Scalar& scalar, c10::ScalarType type, double* value)
   return type == c10::ScalarType::Double || !std::isfinite(*value) || std::fabs(*value) <= std::numeric_limits<float>::max();
 }
 
-// Fills `call` for op over the lists; false when the engine must take it. `a` and `b` may be empty; `scalars` has one number or one each.
+// Fills `call` for op over the lists; false when the engine must take it. `scalars` has one number or one each.
 bool plan(ForeachOp op, at::TensorList self, at::TensorList a, at::TensorList b, at::ArrayRef<c10::Scalar> scalars, ListCall* call) {
-  if (self.empty() || (!a.empty() && a.size() != self.size()) || (!b.empty() && b.size() != self.size())) return false;
+  const int operands = kernels::foreach_operands(op);
+  if (self.empty() || a.size() != (operands > 0 ? self.size() : 0) || b.size() != (operands > 1 ? self.size() : 0)) return false;
   if (scalars.size() > 1 && scalars.size() != self.size()) return false;
   const at::Tensor& first = self[0];
   if (!is_device_tensor(first)) return false;
@@ -149,43 +150,37 @@ void div_scalars_(at::TensorList self, at::ArrayRef<c10::Scalar> scalars) {
 
 void add_list_(at::TensorList self, at::TensorList other, const c10::Scalar& alpha) {
   static NativeOp native("aten::_foreach_add_", "List");
-  const bool fits = !other.empty();
-  if (!fits || !run_in_place(native, ForeachOp::add_scaled, self, other, {}, alpha)) native.on_engine<void>(self, other, alpha);
+  if (!run_in_place(native, ForeachOp::add_scaled, self, other, {}, alpha)) native.on_engine<void>(self, other, alpha);
 }
 
 void mul_list_(at::TensorList self, at::TensorList other) {
   static NativeOp native("aten::_foreach_mul_", "List");
-  const bool fits = !other.empty();
-  if (!fits || !run_in_place(native, ForeachOp::mul, self, other, {}, {})) native.on_engine<void>(self, other);
+  if (!run_in_place(native, ForeachOp::mul, self, other, {}, {})) native.on_engine<void>(self, other);
 }
 
 void div_list_(at::TensorList self, at::TensorList other) {
   static NativeOp native("aten::_foreach_div_", "List");
-  const bool fits = !other.empty();
-  if (!fits || !run_in_place(native, ForeachOp::div, self, other, {}, {})) native.on_engine<void>(self, other);
+  if (!run_in_place(native, ForeachOp::div, self, other, {}, {})) native.on_engine<void>(self, other);
 }
 
 void lerp_scalar_(at::TensorList self, at::TensorList ends, const c10::Scalar& weight) {
   static NativeOp native("aten::_foreach_lerp_", "Scalar");
-  const bool fits = !ends.empty();
-  if (!fits || !run_in_place(native, ForeachOp::lerp, self, ends, {}, weight)) native.on_engine<void>(self, ends, weight);
+  if (!run_in_place(native, ForeachOp::lerp, self, ends, {}, weight)) native.on_engine<void>(self, ends, weight);
 }
 
 void addcmul_scalar_(at::TensorList self, at::TensorList a, at::TensorList b, const c10::Scalar& value) {
   static NativeOp native("aten::_foreach_addcmul_", "Scalar");
-  const bool fits = !a.empty() && !b.empty();
-  if (!fits || !run_in_place(native, ForeachOp::addcmul, self, a, b, value)) native.on_engine<void>(self, a, b, value);
+  if (!run_in_place(native, ForeachOp::addcmul, self, a, b, value)) native.on_engine<void>(self, a, b, value);
 }
 
 void addcdiv_scalar_(at::TensorList self, at::TensorList a, at::TensorList b, const c10::Scalar& value) {
   static NativeOp native("aten::_foreach_addcdiv_", "Scalar");
-  const bool fits = !a.empty() && !b.empty();
-  if (!fits || !run_in_place(native, ForeachOp::addcdiv, self, a, b, value)) native.on_engine<void>(self, a, b, value);
+  if (!run_in_place(native, ForeachOp::addcdiv, self, a, b, value)) native.on_engine<void>(self, a, b, value);
 }
 
 void addcdiv_scalars_(at::TensorList self, at::TensorList a, at::TensorList b, at::ArrayRef<c10::Scalar> values) {
   static NativeOp native("aten::_foreach_addcdiv_", "ScalarList");
-  const bool fits = !a.empty() && !b.empty() && values.size() == self.size();
+  const bool fits = values.size() == self.size();
   if (!fits || !run_in_place(native, ForeachOp::addcdiv, self, a, b, values)) native.on_engine<void>(self, a, b, values);
 }
 

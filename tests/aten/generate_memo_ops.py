@@ -51,7 +51,10 @@ ALSO = (
     "aten::embedding_dense_backward aten::nll_loss_forward aten::nll_loss_backward aten::fill_.Scalar aten::fill_.Tensor aten::zero_ "
     "aten::zero_ aten::_softmax aten::_softmax_backward_data aten::_log_softmax aten::_log_softmax_backward_data "
     "aten::arange.start_out aten::range.out aten::linspace.out aten::logspace.out aten::eye.out aten::eye.m_out aten::randperm.generator_out "
-    "aten::index.Tensor aten::_index_put_impl_ aten::logsumexp.out aten::complex.out aten::polar.out aten::lerp_.Scalar aten::addcdiv_ aten::addcmul_ aten::masked_fill_.Scalar aten::masked_fill_.Tensor"
+    "aten::index.Tensor aten::_index_put_impl_ aten::logsumexp.out aten::complex.out aten::polar.out aten::lerp_.Scalar aten::addcdiv_ aten::addcmul_ "
+    "aten::masked_fill_.Scalar aten::masked_fill_.Tensor aten::kthvalue.values aten::frexp.Tensor_out aten::_cummax_helper aten::_cummin_helper "
+    "aten::_logcumsumexp aten::_logcumsumexp.out aten::_cholesky_solve_helper aten::nanmedian.dim_values aten::median.dim_values "
+    "aten::_embedding_bag_forward_only aten::embedding_renorm_ aten::histogram.bins_tensor"
 ).split()
 
 

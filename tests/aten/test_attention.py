@@ -243,3 +243,12 @@ def test_wrong_operands_are_the_cpus_errors(device):
     ):
         assert check(call, *qkv(), device=device) is None
     torch.openreg.synchronize(device)
+
+
+def test_function_transforms_take_the_decomposition(device):
+    def loss(query, key, value):
+        return F.scaled_dot_product_attention(query, key, value).square().sum()
+
+    inputs = [torch.randn(3, 2, 4, 8), torch.randn(3, 2, 5, 8), torch.randn(3, 2, 5, 8)]
+    check(lambda *qkv: torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2)))(*qkv), *inputs, device=device, rtol=1e-4, atol=1e-5)
+    check(lambda *qkv: torch.func.jacrev(loss)(*qkv), *inputs, device=device, rtol=1e-4, atol=1e-5)

@@ -122,7 +122,38 @@ REFUSED = {
         lambda x: F.scaled_dot_product_attention(x[None, None], x[None, None, :, :2], x[None, None]),
     ),
     "prelu": (lambda x: F.prelu(x, x[0, :1]), lambda x: F.prelu(x, x[0, :2])),
+    "a value's sizes": (lambda x: assigned(x[0], places(x, 3), x[1]), lambda x: assigned(x.reshape(-1), places(x, 3), x[1, :2])),
+    "indices' sizes": (lambda x: assigned(x, (places(x, 3), places(x, 3)), x[0]), lambda x: assigned(x, (places(x, 3), places(x, 2)), x[0])),
+    "too many indices": (lambda x: x.index_put_((places(x, 3),), x[:1]), lambda x: x[0].index_put_((places(x, 3),) * 2, x[0, :1])),
+    "a mask's sizes": (lambda x: assigned(x, x > 0, x[0, 0] + 1), lambda x: assigned(x, x[:2] > 0, x[0, 0] + 1)),
+    "bias": (lambda x: F.linear(x, x, x[0]), lambda x: F.linear(x, x, x[0, :2])),
+    "addmm": (lambda x: torch.addmm(x, x, x), lambda x: torch.addmm(x[None], x, x)),
+    "addmm_": (lambda x: x.addmm_(x + 1, x + 2), lambda x: x[0].addmm_(x + 1, x + 2)),
+    "one element written twice": (
+        lambda x: x[0].put_(torch.tensor([1, 2], device=x.device), x[1, :2]),
+        lambda x: x[0, :1].expand(4).put_(torch.tensor([1, 2], device=x.device), x[1, :2]),
+    ),
+    "one element of a list written twice": (
+        lambda x: torch._foreach_exp_([x[0], x[1]]),
+        lambda x: torch._foreach_exp_([x[0, :1].expand(4), x[1]]),
+    ),
+    "dtype": (lambda x: x.sum(0, dtype=torch.float64), lambda x: x[:2].sum(0, dtype=torch.float8_e4m3fn)),
+    "dtypes in a list": (
+        lambda x: torch._foreach_sub_([x[0].long(), x[1], x[2]], [x[0].long(), x[1], x[2]]),
+        lambda x: torch._foreach_sub_([x[0].long(), x[1].long(), x[2]], [x[0].long(), x[1], x[2]]),
+    ),
+    "imaginary part": (lambda x: x.masked_fill_(x > 0, 1 + 0j), lambda x: x[0].masked_fill_(x[0] > 0, 1 + 1j)),
+    "range": (lambda x: torch.histogram(x, 4, range=(0.0, 1.0)), lambda x: torch.histogram(x, 4, range=(2.0, 1.0))),
 }
+
+
+def assigned(x, index, value):
+    x[index] = value
+    return x
+
+
+def places(x, n):
+    return torch.arange(n, device=x.device)
 
 
 @pytest.mark.parametrize("good, bad", REFUSED.values(), ids=REFUSED)
@@ -132,6 +163,27 @@ def test_what_the_cpu_refuses_is_refused_at_the_call(good, bad, device):
         check(good, x.clone(), device=device)
         assert check(bad, x.clone(), device=device) is None
     torch.openreg.synchronize(device)
+
+
+def test_a_mask_that_decides_how_many_values_fit_waits(device):
+    def call(mask):
+        x = torch.zeros(4, device=mask.device)
+        x[mask] = torch.ones(2, device=mask.device)
+        return x
+
+    fits, fits_too, too_many = torch.tensor([[True, True, False, False], [False, True, False, True], [True, True, True, False]])
+    for mask in (fits, fits_too, too_many, fits):
+        check(call, mask, device=device)
+
+
+def test_a_mask_that_says_where_one_value_goes_does_not_wait(device):
+    x = torch.arange(6.0, device=device)
+    for size in (4, 5, 6):
+        torch.openreg.reset_op_stats()
+        x[:size][x[:size] > 2] = 0.0
+        x[:size][x[:size] > 1] = torch.tensor(1.5, device=device)
+    assert waiting() == []
+    assert x.tolist() == [0, 1, 1.5, 0, 0, 0]
 
 
 def test_deterministic_algorithms_are_part_of_what_is_known(device):

@@ -100,5 +100,11 @@ def test_backward_launches_with_the_callers_number_of_threads(device, python):
         torch.set_num_threads(2)
         backward()
         assert seen == [2, 1, 2], seen
+        torch.set_num_threads(1)
+        other = torch.ones(3, device="openreg:{1 - device.index}", requires_grad=True)
+        y = other * 2
+        y.register_hook(lambda grad: (grad * 2, seen.append(torch.get_num_threads()))[0])
+        y.sum().backward()
+        assert seen[-1] == 1, "the other device's thread started with the first backward"
         """
     )

@@ -185,3 +185,15 @@ def test_wrong_components_are_the_cpus_errors(device):
     with pytest.raises(RuntimeError):
         torch.sparse_coo_tensor(INDICES.to(device), VALUES.to(torch.device("openreg", 1 - device.index)), (3, 3), check_invariants=True)
     torch.openreg.synchronize(device)
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_in_place_operators_write_where_the_values_lie(layout, device):
+    def call(dense):
+        sparse = dense.to_sparse(layout=layout)
+        alias, values = sparse.detach(), sparse._values() if layout == torch.sparse_coo else sparse.values()
+        sparse.neg_()
+        sparse.mul_(3)
+        return alias.to_dense(), values, sparse.to_dense()
+
+    check(call, torch.eye(3) * 2, device=device)

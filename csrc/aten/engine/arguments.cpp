@@ -39,7 +39,11 @@ at::Generator seeded_generator(uint64_t seed, uint64_t offset) {
 }  // namespace
 
 uint64_t value_class(const c10::Scalar& scalar, c10::ScalarType dtype) {
-  if (scalar.isComplex() || scalar.isBoolean()) return 1;
+  if (scalar.isBoolean()) return 1;
+  if (scalar.isComplex()) {
+    const c10::complex<double> value = scalar.toComplexDouble();
+    return value_class(value.real(), c10::toRealValueType(dtype)) | (value_class(value.imag(), c10::toRealValueType(dtype)) & ~uint64_t{3}) << 5 | (value.imag() != 0) << 12;
+  }
   const double value = scalar.to<double>();
   double low = -std::numeric_limits<double>::infinity(), high = -low;
   switch (dtype) {
@@ -50,6 +54,7 @@ uint64_t value_class(const c10::Scalar& scalar, c10::ScalarType dtype) {
     case c10::ScalarType::Long: low = -0x1p63, high = 0x1p63; break;
     case c10::ScalarType::Half: low = -65504, high = 65504; break;
     case c10::ScalarType::Float:
+    case c10::ScalarType::ComplexFloat:
     case c10::ScalarType::BFloat16: low = -0x1p128, high = 0x1p128; break;
     default: break;
   }

@@ -35,6 +35,19 @@ void for_each_tensor(const c10::IValue& value, Visit&& visit) {
   }
 }
 
+// The strided tensors that a sparse tensor is made of: its indices, then its values.
+c10::SmallVector<at::Tensor, 3> members_of(const at::Tensor& sparse);
+
+// Calls visit(tensor) for the strided tensors of an argument, a sparse one's members instead of itself.
+template <class Visit>
+void for_each_member(const c10::IValue& value, Visit&& visit) {
+  for_each_tensor(value, [&](const at::Tensor& tensor) {
+    if (!tensor.defined()) return;
+    if (tensor.layout() == at::kStrided) return visit(tensor);
+    for (const at::Tensor& member : members_of(tensor)) visit(member);
+  });
+}
+
 // What of a number's value may decide whether a kernel takes it, but not which number it is: its sign, not finite, outside the range of
 // `dtype`.
 uint64_t value_class(const c10::Scalar& value, c10::ScalarType dtype);

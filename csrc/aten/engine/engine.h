@@ -2,13 +2,14 @@
 //
 // Note [How a call runs]
 // run() takes a boxed call whose tensors are on one openreg device.
-// - A call whose result metadata is known (a memo entry for this operator and these argument metadata) allocates its outputs, puts a flat
-//   description of the arguments on the device's current stream and returns. On the stream, the CPU kernel runs on tensors over
+// - A call whose result metadata is known (a memo entry for this operator and these argument metadata, or a shape function's or core's meta
+//   function's answer) allocates its outputs, puts a flat description of the arguments on the device's current stream and returns. On the stream, the CPU kernel runs on tensors over
 //   the kernel view: the out= overload when the CPU has one, else the functional one with its results copied into their blocks.
 // - Any other call is a *waited* call: the same task, but the host waits for it, takes the CPU's exceptions and warnings as they are, and
 //   learns the result metadata from the results. The first call of a signature is always a waited one, so that errors that follow from
 //   metadata are raised at the call.
-// - Metadata of structured operators comes from core's own C++ meta functions, so that a changed size does not wait.
+// - Shape functions (shapes/) and, for structured operators and out= overloads, core's own C++ meta functions know the metadata of a
+//   signature that has run with other sizes, so that a changed size does not wait.
 // - Where the host cannot map device memory, copies in stream order stage the storages through host buffers (staging.h).
 #pragma once
 

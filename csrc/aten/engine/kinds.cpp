@@ -40,6 +40,13 @@ at::Tensor quantized_over(const at::Tensor& ints, c10::DispatchKey key, at::Quan
 
 }  // namespace
 
+c10::SmallVector<at::Tensor, 3> members_of(const at::Tensor& sparse) {
+  const auto layout = sparse.layout();
+  if (layout == at::kSparse) return {sparse._indices(), sparse._values()};
+  if (layout == at::kSparseCsr || layout == at::kSparseBsr) return {sparse.crow_indices(), sparse.col_indices(), sparse.values()};
+  return {sparse.ccol_indices(), sparse.row_indices(), sparse.values()};
+}
+
 bool Encoder::add_sparse(const at::Tensor& tensor) {
   const auto layout = tensor.layout();
   full_dispatch_ = true;
@@ -47,18 +54,13 @@ bool Encoder::add_sparse(const at::Tensor& tensor) {
   if (layout == at::kSparse) {
     push_both(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0,
                    static_cast<uint8_t>(tensor.dim())));
-    for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-    if (!add_part(tensor._indices()) || !add_part(tensor._values())) return false;
-    tensors_.push_back(tensor.unsafeGetTensorImpl());
-    return true;
+  } else {
+    push_both(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout),
+                   static_cast<uint8_t>(tensor.dim())));
   }
-  const bool rows = layout == at::kSparseCsr || layout == at::kSparseBsr;
-  push_both(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout),
-                 static_cast<uint8_t>(tensor.dim())));
   for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
-  if (!add_part(rows ? tensor.crow_indices() : tensor.ccol_indices()) || !add_part(rows ? tensor.col_indices() : tensor.row_indices()) ||
-      !add_part(tensor.values())) {
-    return false;
+  for (at::Tensor& member : members_of(tensor)) {
+    if (!add_part(std::move(member))) return false;
   }
   tensors_.push_back(tensor.unsafeGetTensorImpl());
   return true;

@@ -75,8 +75,8 @@ void apply(const LaunchState& wanted, const LaunchState& now) {
 // they start. The CPU's backward runs where the caller set it; so here, each backward brings it to the device thread.
 // A thread whose first launch is in a backward is the engine's.
 void follow_caller_of_backward() {
-  thread_local int last = torch::autograd::get_current_graph_task_id();
-  thread_local const bool of_engine = last != -1;
+  thread_local int last = -1;
+  thread_local const bool of_engine = torch::autograd::get_current_graph_task_id() != -1;
   if (__builtin_expect(!of_engine, 1)) return;
   const int task = torch::autograd::get_current_graph_task_id();
   if (task == last) return;

@@ -112,11 +112,8 @@ bool has_faithful_out(std::string_view name) {
 // Decompositions that raise when they do not converge or meet a value that they cannot take: like those of a GPU's libraries, a call
 // waits for that, so that the error is the CPU's.
 bool raises_by_value(std::string_view name) {
-  for (std::string_view known : {"aten::_linalg_svd", "aten::_linalg_eigh", "aten::linalg_eig", "aten::linalg_lstsq", "aten::_linalg_eigvals",
-                                 "aten::cholesky"}) {
-    if (name.substr(0, known.size()) == known) return true;
-  }
-  return false;
+  return name == "aten::_linalg_svd" || name == "aten::_linalg_eigh" || name == "aten::linalg_eig" || name == "aten::linalg_lstsq" ||
+         name == "aten::_linalg_eigvals" || name == "aten::cholesky";
 }
 
 OpRecord* make_record(const c10::OperatorHandle& op) {
@@ -131,7 +128,7 @@ OpRecord* make_record(const c10::OperatorHandle& op) {
     record->meta.reset();
     return record;
   }
-  record->memo = (record->memo || can_infer(*record)) && !raises_by_value(record->name);
+  record->memo = (record->memo || can_infer(*record)) && !raises_by_value(op.operator_name().name);
   record->out_needs_dense = !structured;
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
@@ -153,7 +150,8 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
   // Numbers that shape the results, or that decide whether the kernel takes the call.
   static const std::unordered_set<std::string> kReadNumbers = {"aten::arange",    "aten::range",
                                                                "aten::huber_loss", "aten::huber_loss_backward",
-                                                               "aten::renorm",     "aten::linalg_vector_norm"};
+                                                               "aten::renorm",     "aten::linalg_vector_norm",
+                                                               "aten::histogram"};
   const bool scalars_shape = kReadNumbers.count(base) != 0;
   arguments = static_cast<int>(schema.arguments().size());
   returns = static_cast<int>(schema.returns().size());
@@ -161,6 +159,8 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     const auto& argument = schema.arguments()[i];
     if (argument.alias_info() != nullptr && argument.alias_info()->isWrite()) written.push_back(i);
     const auto& type = argument.type();
+    const auto* real = argument.real_type()->castRaw<c10::OptionalType>();
+    names_dtype.push_back((real ? real->getElementType() : argument.real_type())->kind() == c10::TypeKind::ScalarTypeType);
     const auto* optional = type->castRaw<c10::OptionalType>();
     c10::TypePtr element = optional ? optional->getElementType() : type;
     if (const auto* list = element->castRaw<c10::ListType>()) element = list->getElementType();
@@ -186,7 +186,7 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
   supported = supported && known_namespace(name);
   fused = base.rfind("aten::_fused_", 0) == 0;
   foreach = base.rfind("aten::_foreach_", 0) == 0 && written.size() == 1 && written[0] == 0 && returns == 0;
-  masks_shape = base == "aten::index";
+  takes_masks = base == "aten::index" || base == "aten::index_put_" || base == "aten::_index_put_impl_";
   reads_requires_grad = base == "aten::_sparse_mm_reduce_impl";
   memo = memo_ops().count(name) != 0;
   for (const char* taking : {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl", "aten::_index_put_impl_",

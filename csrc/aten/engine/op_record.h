@@ -28,7 +28,8 @@ struct OpRecord {
   bool takes_cpu_tensors = false;  // as on any accelerator, some operands may be CPU tensors with dimensions (index tensors, lengths)
   bool memo = false;               // result metadata follow from argument metadata (memo_ops.inc, or they can be inferred)
   std::vector<char> by_value;      // per argument: its value shapes the results (Scalars and floats mostly do not)
-  bool masks_shape = false;        // an index that is a mask makes the results' sizes depend on data
+  std::vector<char> names_dtype;   // per argument: it is a dtype, which travels as an integer
+  bool takes_masks = false;        // an index that is a mask makes the results' sizes, or whether the values fit, depend on data
   bool fused = false;              // an optimizer in one call: its learning rate may be a CPU tensor with one element
   bool foreach = false;            // an in-place operator of the foreach family
   bool reads_requires_grad = false;

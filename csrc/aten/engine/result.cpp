@@ -67,6 +67,11 @@ std::vector<at::Tensor> tensors_of(at::ArrayRef<c10::IValue> values) {
   return tensors;
 }
 
+// Where the CPU's kernel sees a device storage.
+const void* lent_memory(const c10::Storage& storage, c10::DeviceIndex device, Staging* staging) {
+  return staging ? staging->host_of(storage.unsafeGetStorageImpl()) : kernel_ptr(static_cast<const char*>(storage.data()), device);
+}
+
 }  // namespace
 
 at::Tensor ResultAdopter::find_alias(const at::Tensor& result) const {
@@ -78,7 +83,16 @@ at::Tensor ResultAdopter::find_alias(const at::Tensor& result) const {
       return originals[i];
     }
   }
-  return {};
+  // A kernel may put other members into the sparse twin; those that it kept still lie in the memory that the call lent it.
+  const void* data = result.storage().data();
+  at::Tensor found;
+  for (const auto& original : originals) {
+    if (!is_device_tensor(original) || original.layout() == at::kStrided || data == nullptr) continue;
+    for (const at::Tensor& member : members_of(original)) {
+      if (lent_memory(member.storage(), device_, staging_) == data) found = member;
+    }
+  }
+  return found;
 }
 
 at::Tensor ResultAdopter::adopt_strided(const at::Tensor& result) {
@@ -156,8 +170,7 @@ bool write_back(const at::Tensor& original, const at::Tensor& twin, c10::DeviceI
   c10::TensorImpl* impl = original.unsafeGetTensorImpl();
   const c10::Storage& storage = original.storage();
   // A kernel that grew the twin moved it into CPU memory of its own.
-  const void* lent = staging ? staging->host_of(storage.unsafeGetStorageImpl()) : kernel_ptr(static_cast<const char*>(storage.data()), device);
-  const bool moved = twin.storage().data() != lent;
+  const bool moved = twin.storage().data() != lent_memory(storage, device, staging);
   const bool reshaped = twin.sizes() != original.sizes() || twin.strides() != original.strides() ||
                         twin.storage_offset() != original.storage_offset();
   if (moved) {

@@ -11,11 +11,12 @@
 namespace openreg::engine {
 
 // A device tensor with the value and metadata of a CPU kernel's result. A result that shares the storage of an argument becomes a view of
-// that argument. `copied` is set when data was copied into a new block (in stream order; the CPU memory lives until then).
+// that argument, also one that shares the storage of a sparse argument's indices or values. `copied` is set when data was copied into a new block (in stream order; the CPU memory lives until then).
 class ResultAdopter {
  public:
-  ResultAdopter(c10::DeviceIndex device, at::ArrayRef<c10::IValue> originals, const WaitedCall& call)
-      : device_(device), originals_(originals), call_(call) {}
+  // `staging`: as for the Encoder.
+  ResultAdopter(c10::DeviceIndex device, at::ArrayRef<c10::IValue> originals, const WaitedCall& call, Staging* staging)
+      : device_(device), originals_(originals), call_(call), staging_(staging) {}
   c10::IValue adopt(const c10::IValue& result);
   at::Tensor adopt_tensor(const at::Tensor& result);
   // The quantizer of a quantized result, with scales and zero points on the device.
@@ -32,6 +33,7 @@ class ResultAdopter {
   c10::DeviceIndex device_;
   at::ArrayRef<c10::IValue> originals_;
   const WaitedCall& call_;
+  Staging* staging_;
   bool copied_ = false, aliased_ = false;
 };
 

@@ -1,9 +1,12 @@
 // The engine's decision: known metadata and asynchronous, or waited. See Note [How a call runs].
 #include <ATen/Context.h>
+#include <ATen/MemoryOverlap.h>
 #include <ATen/native/Resize.h>
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/COW.h>
+
+#include <algorithm>
 
 #include "aten/engine/engine.h"
 #include "aten/engine/infer.h"
@@ -83,15 +86,29 @@ void check_cpu_operands(const Call& call) {
 // A view of a sparse tensor is a tensor of its own, which the engine can make; one of a dense tensor is the dispatcher's business.
 bool is_dense_view(const Call& call) { return !call.arguments[0].isTensor() || call.arguments[0].toTensor().layout() == at::kStrided; }
 
-bool has_mask(const Call& call) {
-  bool found = false;
-  for (const auto& argument : call.arguments) {
-    if (!argument.isOptionalTensorList()) continue;
-    for_each_tensor(argument, [&](const at::Tensor& index) {
-      found = found || (index.defined() && (index.scalar_type() == at::kBool || index.scalar_type() == at::kByte));
+// Whether a mask among the indices makes sizes depend on data. One mask that selects where a single value goes does not.
+bool counts_mask(const Call& call) {
+  if (!call.record.takes_masks) return false;
+  int masks = 0, indices = 0;
+  for_each_tensor(call.arguments[1], [&](const at::Tensor& index) {
+    if (!index.defined()) return;
+    ++indices;
+    masks += index.scalar_type() == at::kBool || index.scalar_type() == at::kByte;
+  });
+  if (masks == 0) return false;
+  const bool writes = !call.record.written.empty();
+  return !(writes && indices == 1 && call.arguments[2].toTensor().numel() == 1 && !call.arguments[3].toBool());
+}
+
+// Whether the call writes one element of memory twice, which kernels refuse or warn of by rules of their own.
+bool writes_overlapping(const Call& call) {
+  bool overlapping = false;
+  for (const int i : call.record.written) {
+    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
+      overlapping = overlapping || (tensor.defined() && at::has_internal_overlap(tensor) == at::MemOverlap::Yes);
     });
   }
-  return found;
+  return overlapping;
 }
 
 // Writes the arguments into words; false when one cannot travel. A missing generator is the device's default one.
@@ -131,16 +148,22 @@ uint64_t signature_of(const Call& call) {
            (tensor.dim() == 0) << 11 | 2;
   };
   mix(state_word());
-  for (const auto& argument : call.arguments) {
+  for (size_t i = 0; i < call.arguments.size(); ++i) {
+    const c10::IValue& argument = call.arguments[i];
     if (argument.isTensor()) {
       mix(kind_of(argument.toTensor()));
-    } else if (argument.isTensorList() || argument.isOptionalTensorList()) {
-      mix(3);  // and the kinds in it, where they change: a longer list of the same kind is the same signature
-      uint64_t last = 0;
-      for_each_tensor(argument, [&](const at::Tensor& tensor) {
-        const uint64_t kind = kind_of(tensor);
-        if (kind != last) mix(last = kind);
-      });
+    } else if (argument.isTensorList()) {
+      // A longer list of one kind is the same signature.
+      c10::SmallVector<uint64_t, 16> kinds;
+      for_each_tensor(argument, [&](const at::Tensor& tensor) { kinds.push_back(kind_of(tensor)); });
+      if (!kinds.empty() && std::all_of(kinds.begin(), kinds.end(), [&](uint64_t kind) { return kind == kinds[0]; })) kinds.resize(1);
+      mix(3);
+      for (const uint64_t kind : kinds) mix(kind);
+    } else if (argument.isOptionalTensorList()) {
+      mix(11);
+      for (const auto& element : argument.toListRef()) mix(element.isTensor() ? kind_of(element.toTensor()) : 1);
+    } else if (argument.isInt() && call.record.names_dtype[i]) {
+      mix(16 + static_cast<uint64_t>(argument.toInt()));
     } else if (argument.isScalar()) {
       mix(argument.isBool() ? 4 + argument.toBool() : argument.isInt() ? 6 : argument.isDouble() ? 7 : 8);
       mix(value_class(argument.toScalar(), dtype));
@@ -163,7 +186,7 @@ bool writes_in_secret(const OpRecord& record) {
 void mark_written(const Call& call, Staging& staging) {
   if (writes_in_secret(call.record)) staging.mark_all_written();
   for (const int i : call.record.written) {
-    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
+    for_each_member(call.arguments[i], [&](const at::Tensor& tensor) {
       if (is_device_tensor(tensor) && tensor.has_storage()) staging.mark_written(tensor.storage().unsafeGetStorageImpl(), false);
     });
   }
@@ -316,7 +339,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
   for (const c10::Warning& warning : waited->warnings) c10::warn(warning);
   if (waited->exception) std::rethrow_exception(waited->exception);
 
-  ResultAdopter adopter(call.device, call.arguments, *waited);
+  ResultAdopter adopter(call.device, call.arguments, *waited, staging);
   std::vector<std::pair<int, ResultMeta>> resized;
   std::vector<int64_t> elements_before(call.arguments.size());
   for (int i : record.written) {
@@ -407,7 +430,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   materialize_written(call);
 
   const PhiloxState random = reserve(call);
-  const bool use_memo = record.memo && !launch_blocking() && !(record.masks_shape && has_mask(call));
+  const bool use_memo = record.memo && !launch_blocking() && !counts_mask(call);
   for (bool moved = false;;) {
     Words words(kHeaderWords);
     Key key;
@@ -425,7 +448,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
     if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, staged, nullptr, stack);
     std::shared_ptr<const MemoEntry> entry = checking_metadata() ? nullptr : find_memo(key);
     if (entry == nullptr && can_infer(record) && !checking_metadata() && !(encoder.shares_storage() && !record.written.empty()) &&
-        !reads_nothing(call) && signature_seen(signature_of(call))) {
+        !reads_nothing(call) && !writes_overlapping(call) && signature_seen(signature_of(call))) {
       if (auto inferred = infer(record, call.arguments)) {
         store_memo(key, inferred);
         entry = std::move(inferred);

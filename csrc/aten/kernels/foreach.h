@@ -12,6 +12,7 @@ namespace openreg::kernels {
 // div and lerp (scalar is the weight of a); a and b for addcmul (self + scalar * a * b) and addcdiv (self + scalar * a / b).
 enum class ForeachOp : uint8_t { add_scalar, mul_scalar, div_scalar, sqrt, add_scaled, mul, div, lerp, addcmul, addcdiv };
 constexpr int kForeachOps = 10;
+constexpr int foreach_operands(ForeachOp op) { return op < ForeachOp::add_scaled ? 0 : op < ForeachOp::addcmul ? 1 : 2; }
 
 struct ForeachEntry {
   void* out;

@@ -68,9 +68,7 @@ template <class T>
 OPENREG_VECTOR void sgd(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const SgdArgs<1>*>(raw);
   const T rate = static_cast<T>(args.rate), decay = static_cast<T>(args.weight_decay), sign = args.maximize ? T(-1) : T(1);
-  // The first step takes the gradient as it is.
-  const T keep = args.first_step ? T(0) : static_cast<T>(args.momentum);
-  const T fresh = args.first_step ? T(1) : static_cast<T>(1 - args.dampening);
+  const T keep = static_cast<T>(args.momentum), fresh = static_cast<T>(1 - args.dampening);
   const T ahead = args.nesterov ? static_cast<T>(args.momentum) : T(1), now = args.nesterov ? T(1) : T(0);
   for (uint64_t n = 0; n < args.entries; ++n) {
     const SgdEntry& entry = args.entry[n];

@@ -57,6 +57,8 @@ void stand_back(Stream& stream) {
     } else if (has_work(stream)) {
       stream.short_waits.store(-kTakeover, std::memory_order_relaxed);
       return;
+    } else {
+      break;  // a waiting thread is in a long task; when it gives the stream up, it announces what is left
     }
   }
   sleep(stream);

@@ -1,4 +1,4 @@
-// Scaled dot product attention on the CPU's flash kernel, and bags of embeddings.
+// Scaled dot product attention on the CPU's flash kernel.
 #include "aten/engine/shapes/shape.h"
 
 namespace openreg::engine::shapes {

@@ -1,7 +1,9 @@
 // Selecting, moving and looking up elements.
+#include <ATen/ExpandUtils.h>
 #include <ATen/WrapDimUtils.h>
 
 #include <algorithm>
+#include <array>
 
 #include "aten/engine/shapes/shape.h"
 
@@ -83,6 +85,38 @@ bool masked_scatter(const Arguments& in, MemoEntry& entry) {
   return in.tensor(0).sizes() == in.tensor(1).sizes();
 }
 
+// (self, indices, values, accumulate, ...), in place. A mask comes here only when it says where one value goes.
+bool index_put(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& self = in.tensor(0);
+  const c10::ArrayRef<c10::IValue> indices = in[1].toListRef();
+  entry.results.emplace_back();
+  if (static_cast<int64_t>(indices.size()) > self.dim()) return false;
+  Sizes before, indexed, after;
+  int64_t dim = 0, gaps = 0;
+  bool found = false, was_index = false;
+  for (const c10::IValue& element : indices) {
+    if (!element.isTensor() || !element.toTensor().defined()) {
+      (found ? after : before).push_back(self.size(dim++));
+      was_index = false;
+      continue;
+    }
+    const at::Tensor& index = element.toTensor();
+    if (index.scalar_type() == ScalarType::Bool || index.scalar_type() == ScalarType::Byte) {
+      return dim + index.dim() <= self.dim() && index.sizes() == self.sizes().slice(dim, index.dim());
+    }
+    indexed = found ? at::infer_size(indexed, index.sizes()) : index.sizes().vec();
+    gaps += found && !was_index;
+    found = was_index = true;
+    ++dim;
+  }
+  while (dim < self.dim()) after.push_back(self.size(dim++));
+  Sizes selected = gaps == 0 ? before : indexed;
+  for (const Sizes* part : gaps == 0 ? std::array<const Sizes*, 2>{&indexed, &after} : std::array<const Sizes*, 2>{&before, &after}) {
+    selected.insert(selected.end(), part->begin(), part->end());
+  }
+  return found && at::is_expandable_to(in.tensor(2).sizes(), selected);
+}
+
 bool cdist(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& a = in.tensor(0);
   const at::Tensor& b = in.tensor(1);
@@ -115,6 +149,8 @@ at::ArrayRef<Rule> indexing_rules() {
       {"index_fill_.int_Scalar", index_fill},
       {"index_fill_.int_Tensor", index_fill},
       {"put_", put},
+      {"index_put_", index_put},
+      {"_index_put_impl_", index_put},
       {"masked_scatter_", masked_scatter},
       {"_cdist_forward", cdist},
       {"_cdist_backward", cdist_backward},

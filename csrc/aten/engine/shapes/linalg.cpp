@@ -1,4 +1,6 @@
-// Linear algebra without a meta function in core: results in column order, as LAPACK leaves them.
+// Linear algebra: factorisations without a meta function in core, whose results are in column order, as LAPACK leaves them, and sums with a
+// product, whose meta functions in core do not look at the first operand.
+#include <ATen/ExpandUtils.h>
 #include <c10/util/DimVector.h>
 #include <c10/util/strides.h>
 
@@ -45,10 +47,31 @@ bool geqrf(const Arguments& in, MemoEntry& entry) {
   return give(entry, {columns(input.sizes(), input.scalar_type()), contiguous(tau, input.scalar_type())});
 }
 
+// (self, a, b, ...): self + a b, in place or not
+bool is_product(const at::Tensor& a, const at::Tensor& b) { return a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0); }
+ResultMeta product(const Arguments& in) { return contiguous({in.tensor(1).size(0), in.tensor(2).size(1)}, in.tensor(0).scalar_type()); }
+bool adds_product(const Arguments& in) {
+  const at::Tensor& a = in.tensor(1);
+  const at::Tensor& b = in.tensor(2);
+  return is_product(a, b) && at::is_expandable_to(in.tensor(0).sizes(), {a.size(0), b.size(1)});
+}
+bool addmm(const Arguments& in, MemoEntry& entry) { return adds_product(in) && give(entry, {product(in)}); }
+template <size_t out>
+bool addmm_out(const Arguments& in, MemoEntry& entry) { return adds_product(in) && give_out(in, out, product(in), entry); }
+bool addmm_in_place(const Arguments& in, MemoEntry& entry) {
+  entry.results.emplace_back();
+  return adds_product(in) && in.tensor(0).sizes() == at::IntArrayRef({in.tensor(1).size(0), in.tensor(2).size(1)});
+}
+
 }  // namespace
 
 at::ArrayRef<Rule> linalg_rules() {
   static constexpr Rule rules[] = {
+      {"addmm", addmm},
+      {"addmm.out", addmm_out<5>},
+      {"addmm_", addmm_in_place},
+      {"_addmm_activation", addmm},
+      {"_addmm_activation.out", addmm_out<6>},
       {"linalg_householder_product", householder_product},
       {"linalg_solve_triangular", solve_triangular},
       {"geqrf", geqrf},

@@ -213,6 +213,12 @@ def _where(module) -> list[str]:
     return [f"{name} {type(t).__name__} {t.dtype} {t.stride()} {t.requires_grad} {t.is_leaf}" for name, t in named]
 
 
+def _takes(module_cls, argument: str) -> bool:
+    """Whether the constructor has the argument; recurrent modules hand theirs on to a base class by **kwargs."""
+    inits = [module_cls.__init__] + [torch.nn.RNNBase.__init__] * issubclass(module_cls, torch.nn.RNNBase)
+    return any(argument in init.__code__.co_varnames for init in inits)
+
+
 def run_to(case) -> None:
     """To the device with gradients, to another dtype there, to empty memory, and back."""
 
@@ -244,7 +250,7 @@ def run_factory(case) -> None:
         with given.device:
             module = given.info.module_cls(*args, **kwargs)
         found = {"by default device": dict(module.state_dict())} if not given.info.is_lazy else {}
-        if "device" in given.info.module_cls.__init__.__code__.co_varnames:
+        if _takes(given.info.module_cls, "device"):
             module = given.info.module_cls(*args, **{**kwargs, "device": given.device, "dtype": given.dtype})
             found |= {"by argument": dict(module.state_dict())} if not given.info.is_lazy else {}
         return {**found, "described": _where(module) if not given.info.is_lazy else []}
@@ -295,7 +301,7 @@ def run_copy(case) -> None:
 
 def run_inplace(case) -> None:
     """With inplace=True: the result, the input afterwards and its version."""
-    if "inplace" not in case.info.module_cls.__init__.__code__.co_varnames:
+    if not _takes(case.info.module_cls, "inplace"):
         raise CpuCannot(f"{case.info.name} has no argument `inplace`")
 
     def form(given, side):
