@@ -63,6 +63,14 @@ def test_the_support_page_has_a_table_for_each_mode():
     assert "3 rows and 6\nsamples" in out
 
 
+def test_the_support_page_has_a_table_for_each_database():
+    rows = run_of(("add", "float32", "forward", "pass"), ("optim.SGD", "float32", "foreach", "pass"), ("optim.SGD", "float64", "fused", "crash"))
+    modes, databases = generate_support.page([{**row, "samples_run": 1} for row in rows]).partition("## database optim\n")[::2]
+    assert "| all | 1 / 1 |\n" in modes and "foreach" not in modes
+    assert databases.splitlines()[1] == "| mode | float32 | float64 |"
+    assert "| foreach | 1 / 1 |  |\n| fused |  | 0 / 1 |\n| all | 1 / 1 | 0 / 1 |\n" in databases
+
+
 def test_the_page_has_a_table_by_the_script():
     shown = README.read_text().partition(generate_support.BEGIN)[2].partition(generate_support.END)[0]
     lines = [line for line in shown.splitlines() if line.startswith("|")]
