@@ -53,6 +53,7 @@ def meaning(text: str, device_type: str = "") -> str:
     text = re.sub(r"\(Triggered internally at [^)]*\)", "", text)
     text = re.sub(r"(Could not run '[^']*').*", r"\1", text, flags=re.DOTALL)
     text = re.sub(r'"[^"\n]*" not implemented for', "KERNEL not implemented for", text)
+    text = re.sub(r"(forward AD with )\w+", r"\1OPERATOR", text)  # a fused kernel has a name for each device
     names = "|".join(re.escape(name) for name in (*DEVICE_NAMES, device_type) if name)
     text = re.sub(rf"\btorch\.(?:(?:{names})\.)?(\w+)Tensor\b", r"\1Type", text, flags=re.IGNORECASE)
     text = re.sub(rf"\b(?:{names})(\w+Type)\b", r"\1", text, flags=re.IGNORECASE)
