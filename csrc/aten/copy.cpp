@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/from_blob.h>
 #include <c10/core/Scalar.h>
 #include <torch/library.h>
 
@@ -127,16 +128,23 @@ void raw_between_devices(const at::Tensor& dst, const at::Tensor& src) {
   done.block(destination_stream);
 }
 
-// A cast kernel, or one CPU copy kernel on the stream: conversion, strides, conj and neg bits.
-void convert_on_device(const at::Tensor& dst, const at::Tensor& src) {
-  if (cast_on_device(dst, src)) return op_stats::count(copy_counter().native);
-  static const auto op = engine::find_op("aten::copy_", "");
-  engine::launch(op, {dst, src, false});
-}
-
 // A stand-in for `tensor` that raw copies can fill or read: dense, in the order of its dimensions.
 at::Tensor dense_like(const at::Tensor& tensor, c10::Device device) {
   return at::empty(tensor.sizes(), tensor.options().device(device).memory_format(c10::MemoryFormat::Contiguous));
+}
+
+// A cast kernel, or one CPU copy kernel on the stream: conversion, strides, conj and neg bits. The CPU has none that conjugates and
+// negates complex32 at once.
+void convert_on_device(const at::Tensor& dst, const at::Tensor& src) {
+  const bool both = src.is_conj() && src.is_neg() && !dst.is_conj() && !dst.is_neg();
+  if (both && src.scalar_type() == at::kComplexHalf && dst.scalar_type() == at::kComplexHalf) {
+    const at::Tensor conjugated = dense_like(src, src.device());
+    convert_on_device(conjugated, src._neg_view());
+    return convert_on_device(dst, conjugated._neg_view());
+  }
+  if (cast_on_device(dst, src)) return op_stats::count(copy_counter().native);
+  static const auto op = engine::find_op("aten::copy_", "");
+  engine::launch(op, {dst, src, false});
 }
 
 void raw_copy(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
@@ -176,8 +184,7 @@ c10::Scalar local_scalar_dense(const at::Tensor& self) {
   finish_host_copy(stream, "aten::_local_scalar_dense", side);
   op_stats::count(counter.native);
   op_stats::count(counter.waited);
-  at::Tensor host = at::empty({}, self.options().device(at::kCPU));
-  std::memcpy(host.mutable_data_ptr(), value, self.itemsize());
+  at::Tensor host = at::from_blob(value, {}, self.options().device(at::kCPU));
   if (self.is_conj()) host._set_conj(true);
   if (self.is_neg()) host._set_neg(true);
   return host.item();

@@ -6,6 +6,7 @@
 #include <ATen/MemoryOverlap.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/native/DistributionTemplates.h>
+#include <ATen/ops/dropout_native.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones_like.h>
@@ -57,8 +58,13 @@ OPENREG_NATIVE_OP(DropoutBackward, "native_dropout_backward", "")
 
 // ---- From a distribution to a launch ----------------------------------------
 
-// The kernels' type of the tensor's elements; unsigned types without kernels have the bits of the signed ones.
-bool random_dtype(c10::ScalarType type, DType* dtype) {
+bool draws_integers(Distribution distribution) {
+  return distribution == Distribution::integer || distribution == Distribution::wide_integer || distribution == Distribution::bits;
+}
+
+// The kernels' type of the tensor's elements; for integers, unsigned types without kernels have the bits of the signed ones.
+bool random_dtype(Distribution distribution, c10::ScalarType type, DType* dtype) {
+  if (!draws_integers(distribution)) return kernel_dtype(type, dtype);
   switch (type) {
     case c10::ScalarType::UInt16: *dtype = DType::i16; return true;
     case c10::ScalarType::UInt32: *dtype = DType::i32; return true;
@@ -73,7 +79,7 @@ void generate(NativeOp& native, const at::Tensor& self, Distribution distributio
   static KernelSlot slots[kernels::kDistributions][kernels::kDTypes];
   DType dtype;
   kernels::Function function = nullptr;
-  if (random_dtype(self.scalar_type(), &dtype)) function = kernels::random_kernel(distribution, dtype);
+  if (random_dtype(distribution, self.scalar_type(), &dtype)) function = kernels::random_kernel(distribution, dtype);
   TORCH_CHECK_NOT_IMPLEMENTED(function != nullptr, '"', unsupported, "\" not implemented for '", c10::toString(self.scalar_type()), "'");
 
   const c10::DeviceIndex device = self.device().index();
@@ -355,6 +361,13 @@ bool has_dropout_kernel(const at::Tensor& tensor, DType* dtype) {
   return is_plain(tensor) && kernel_dtype(tensor.scalar_type(), dtype) && kernels::dropout_kernel(*dtype) != nullptr;
 }
 
+// Core takes native_dropout for this device and a formula for the CPU, where a mask of the input's own type refuses some types.
+at::Tensor dropout(const at::Tensor& input, double p, bool train) {
+  const bool refused = input.is_complex() || c10::isBarebonesUnsignedType(input.scalar_type());
+  if (refused && train && p > 0 && p < 1 && input.numel() != 0) at::empty_like(input).bernoulli_(1 - p);
+  return at::native::dropout(input, p, train);
+}
+
 std::tuple<at::Tensor, at::Tensor> native_dropout(const at::Tensor& input, double p, std::optional<bool> train) {
   NativeOp& native = Dropout::op();
   static KernelSlot slots[kernels::kDTypes];
@@ -425,9 +438,13 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("bernoulli_.float", TORCH_FN(bernoulli_float));
   m.impl("bernoulli_.Tensor", TORCH_FN(bernoulli_tensor));
   m.impl("bernoulli.out", TORCH_FN(bernoulli_out));
+  m.impl("dropout", TORCH_FN(dropout));
   m.impl("native_dropout", TORCH_FN(native_dropout));
   m.impl("native_dropout_backward", TORCH_FN(native_dropout_backward));
 }
+
+// At the autograd key too: it is made of differentiable operators.
+TORCH_LIBRARY_IMPL(aten, AutogradPrivateUse1, m) { m.impl("dropout", TORCH_FN(dropout)); }
 
 }  // namespace
 }  // namespace openreg

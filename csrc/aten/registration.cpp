@@ -52,10 +52,11 @@ bool is_hidden_by_composite(const c10::OperatorHandle& op) {
   return op.hasKernelForDispatchKey(DispatchKey::CPU) && op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutograd);
 }
 
-// Core's composites that reach a dispatch stub, or name the devices that they know.
+// Core's composites that reach a dispatch stub, name the devices that they know, or (addr_) ask whether two arguments are one object.
 bool is_composite_of_known_devices(const c10::OperatorHandle& op) {
   const c10::OperatorName& name = op.operator_name();
-  return name.name == "aten::conj_physical_" || (name.name == "aten::mode" && name.overload_name == "values");
+  return name.name == "aten::conj_physical_" || (name.name == "aten::mode" && name.overload_name == "values") || name.name == "aten::ldexp" ||
+         name.name == "aten::ldexp_" || name.name == "aten::addr_";
 }
 
 bool engine_can_take(const c10::OperatorHandle& op, DispatchKey key) {

@@ -129,7 +129,7 @@ OpRecord* make_record(const c10::OperatorHandle& op) {
     return record;
   }
   record->memo = (record->memo || can_infer(*record)) && !raises_by_value(op.operator_name().name);
-  record->out_needs_dense = !structured;
+  record->out_needs_contiguous = !structured;
   if (functional && (structured || has_faithful_out(record->name))) record->out = find_out(op);
   return record;
 }

@@ -34,7 +34,7 @@ struct OpRecord {
   bool foreach = false;            // an in-place operator of the foreach family
   bool reads_requires_grad = false;
   int generator = -1;              // the argument that is a Generator, or -1
-  bool out_needs_dense = false;    // `out` below is right for dense arguments only
+  bool out_needs_contiguous = false;  // `out` below is right for contiguous arguments only
   const OpRecord* out = nullptr;   // the out= overload with a CPU kernel of its own, whose arguments are these plus one out per return
   std::optional<c10::KernelFunction> meta;  // core's C++ meta kernel, where its answer is the CPU's
   shapes::Function shape = nullptr;         // this project's own, which comes before `meta`

@@ -225,28 +225,35 @@ PhiloxState reserve(const Call& call) {
   return reserve_philox(argument.isNone() ? std::nullopt : std::optional<at::Generator>(argument.toGenerator()), call.device, 4);
 }
 
-bool all_dense(const Call& call) {
-  bool dense = true;
+bool all_contiguous(const Call& call) {
+  bool contiguous = true;
   for (const auto& argument : call.arguments) {
-    for_each_tensor(argument, [&](const at::Tensor& tensor) { dense = dense && (!tensor.defined() || tensor.is_non_overlapping_and_dense()); });
+    for_each_tensor(argument, [&](const at::Tensor& tensor) {
+      contiguous = contiguous && (!tensor.defined() || tensor.is_contiguous(tensor.suggest_memory_format()));
+    });
   }
-  return dense;
+  return contiguous;
 }
 
-// Whether an argument that the call reads has no element: what kernels accept then is a matter of its own.
-bool reads_nothing(const Call& call) {
-  bool empty = false;
+// Types that kernels have for some sizes and dimensions and not for others, because paths that move bytes take every type.
+bool is_rare(c10::ScalarType type) { return c10::isBarebonesUnsignedType(type) || c10::isFloat8Type(type) || type == c10::ScalarType::ComplexHalf; }
+
+// Whether an argument that the call reads has no element or a rare type: what kernels accept then is a matter of its own.
+bool is_special(const Call& call) {
+  bool special = false;
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     if (call.record.op.schema().arguments()[i].is_out()) continue;
-    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) { empty = empty || (tensor.defined() && tensor.numel() == 0); });
+    for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
+      special = special || (tensor.defined() && (tensor.numel() == 0 || is_rare(tensor.scalar_type())));
+    });
   }
-  return empty;
+  return special;
 }
 
 // Launches with known result metadata; replaces the arguments on the stack by the results.
 void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& encoder, Staging* staging, Stack* stack) {
   const OpRecord& record = call.record;
-  const bool by_out = record.out != nullptr && (!record.out_needs_dense || all_dense(call));
+  const bool by_out = record.out != nullptr && (!record.out_needs_contiguous || all_contiguous(call));
   c10::SmallVector<c10::IValue, 4> results;
   uint32_t fresh = 0;
   bool copies = false;
@@ -366,7 +373,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
     // A kernel that warns is waited for every time, so that it warns every time.
     if (entry && waited->warnings.empty()) {
       store_memo(*key, std::move(entry));
-      if (can_infer(record) && !reads_nothing(call)) note_signature(signature_of(call));
+      if (can_infer(record) && !is_special(call)) note_signature(signature_of(call));
     }
   }
   torch::jit::drop(*stack, record.arguments);
@@ -448,7 +455,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
     if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, staged, nullptr, stack);
     std::shared_ptr<const MemoEntry> entry = checking_metadata() ? nullptr : find_memo(key);
     if (entry == nullptr && can_infer(record) && !checking_metadata() && !(encoder.shares_storage() && !record.written.empty()) &&
-        !reads_nothing(call) && !writes_overlapping(call) && signature_seen(signature_of(call))) {
+        !is_special(call) && !writes_overlapping(call) && signature_seen(signature_of(call))) {
       if (auto inferred = infer(record, call.arguments)) {
         store_memo(key, inferred);
         entry = std::move(inferred);

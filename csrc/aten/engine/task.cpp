@@ -3,6 +3,8 @@
 
 #include <ATen/ops/from_blob.h>
 
+#include <optional>
+
 #include "runtime/error.h"
 
 namespace openreg::engine {
@@ -64,9 +66,17 @@ void bring_back(const TaskHeader& task, const Block& block, const at::Tensor& mo
   at::from_blob(block.data, block.sizes, block.strides, moved.options()).copy_(moved);
 }
 
+// What making a tensor of a kind warns of, the caller has been told when the device tensor was made.
+void read_arguments(const TaskHeader& task, Decoder& decoder, torch::jit::Stack& stack) {
+  WarningCollector silence(nullptr);
+  std::optional<c10::WarningUtils::WarningHandlerGuard> silenced;
+  if (task.waited != nullptr) silenced.emplace(&silence);
+  for (uint32_t i = 0; i < task.arguments; ++i) stack.push_back(decoder.read());
+}
+
 void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& stack) {
   Decoder decoder(words, task.waited ? &(*task.waited)->objects : nullptr);
-  for (uint32_t i = 0; i < task.arguments; ++i) stack.push_back(decoder.read());
+  read_arguments(task, decoder, stack);
   if (task.waited != nullptr) (*task.waited)->arguments = stack;
   if (!task.copy_results) {
     for (uint32_t i = 0; i < task.results; ++i) stack.push_back(decoder.read());

@@ -43,6 +43,10 @@ bool reversed(const Arguments& in, MemoEntry& entry) { return give(entry, {itera
 bool binary_out(const Arguments& in, MemoEntry& entry) {
   return give_out(in, 2, iterate({&in.tensor(0), &in.tensor(1)}, promoted(in, 0, 1)), entry);
 }
+// A whole exponent keeps the type of a floating point number.
+bool scaled_by_power(const Arguments& in) { return in.tensor(0).is_floating_point() && c10::isIntegralType(in.tensor(1).scalar_type(), /*includeBool=*/false); }
+bool ldexp(const Arguments& in, MemoEntry& entry) { return scaled_by_power(in) && binary(in, entry); }
+bool ldexp_out(const Arguments& in, MemoEntry& entry) { return scaled_by_power(in) && binary_out(in, entry); }
 bool unary(const Arguments& in, MemoEntry& entry) { return give(entry, {iterate({&in.tensor(0)}, in.tensor(0).scalar_type())}); }
 bool unary_floating(const Arguments& in, MemoEntry& entry) { return give(entry, {iterate({&in.tensor(0)}, floating(in.tensor(0).scalar_type()))}); }
 bool unary_predicate(const Arguments& in, MemoEntry& entry) { return give(entry, {iterate({&in.tensor(0)}, ScalarType::Bool)}); }
@@ -133,6 +137,8 @@ at::ArrayRef<Rule> pointwise_rules() {
       {"where.self_out", where_out},
       {"floor_divide", binary},
       {"rsub.Tensor", reversed},
+      {"ldexp.Tensor", ldexp},
+      {"ldexp.out", ldexp_out},
       {"_prelu_kernel", binary},
       {"_prelu_kernel_backward", prelu_backward},
       {"complex.out", binary_out},

@@ -67,6 +67,16 @@ bool max_pool3d(const Arguments& in, MemoEntry& entry) {
   return give(entry, {contiguous(sizes, input.scalar_type()), contiguous(sizes, ScalarType::Long)});
 }
 
+// (input, kernel, stride, padding, dilation, ceil mode), without indices: contiguous whatever the input is
+bool max_pool1d(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const int64_t kernel = in.integers(1).at(0), padding = in.integers(3).at(0), dilation = in.integers(4).at(0);
+  const int64_t stride = in.integers(2).empty() ? kernel : in.integers(2)[0];
+  if (!batched_or_not(input, 1) || !positive({kernel, stride, dilation}) || padding < 0 || padding > kernel / 2) return false;
+  const int64_t size = at::native::pooling_output_shape<int64_t>(input.size(-1), kernel, padding, stride, dilation, in.flag(5));
+  return size > 0 && give(entry, {contiguous(with_spatial(input, {size}), input.scalar_type())});
+}
+
 // (gradient, input, ..., indices): the gradient of a contiguous input
 bool max_pool3d_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
@@ -198,6 +208,7 @@ at::ArrayRef<Rule> pooling_rules() {
       {"_adaptive_avg_pool3d", adaptive_pool<3>},
       {"_adaptive_avg_pool2d_backward", adaptive_pool_backward<2>},
       {"_adaptive_avg_pool3d_backward", adaptive_pool_backward<3>},
+      {"max_pool1d", max_pool1d},
       {"max_pool3d_with_indices", max_pool3d},
       {"max_pool3d_with_indices_backward", max_pool3d_backward},
       {"max_unpool2d", max_unpool2d},
