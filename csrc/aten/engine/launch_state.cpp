@@ -9,6 +9,7 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <new>
+#include <optional>
 
 #include "runtime/error.h"
 
@@ -73,10 +74,13 @@ void apply(const LaunchState& wanted, const LaunchState& now) {
 }  // namespace
 
 struct KernelScope::Guards {
-  explicit Guards(bool grad_mode) : grad(grad_mode) {}
+  explicit Guards(bool grad_mode) : grad(grad_mode) {
+    // Switching record functions off costs more than to see that there are none.
+    if (C10_UNLIKELY(at::getStepCallbacksUnlessEmpty(at::RecordScope::FUNCTION).has_value())) record.emplace();
+  }
   c10::impl::ForceDispatchKeyGuard keys{included(), excluded()};
   c10::AutoGradMode grad;
-  at::DisableRecordFunctionGuard record;
+  std::optional<at::DisableRecordFunctionGuard> record;
 };
 
 LaunchState capture_launch_state() {
