@@ -125,13 +125,13 @@ Tensor safe_softmax(const Tensor& input, int64_t dim, std::optional<c10::ScalarT
 }
 
 // Which rows of the mask belong to which rows of the input: one for each (mask_type 2), one for each query of a sequence (0), one for each
-// sequence (1), the last two for inputs of (batch, heads, queries, keys).
+// sequence (1), the last two for inputs of (batch, heads, length, length).
 bool fit_mask(const Tensor& input, const Tensor& mask, int64_t mask_type, kernels::MaskedSoftmaxArgs* args) {
   if (!is_device_tensor(mask) || !is_plain(mask) || !mask.is_contiguous() || mask.device() != input.device() || mask.scalar_type() != at::kBool) return false;
   args->rows_per_mask = 1;
   args->masks = rows_of(input);
   if (mask_type == 2) return mask.sizes() == input.sizes();
-  if (input.dim() != 4 || mask.dim() != 2 || mask.size(1) != input.size(3)) return false;
+  if (input.dim() != 4 || mask.dim() != 2 || input.size(2) != input.size(3) || mask.size(1) != input.size(3)) return false;
   args->masks = static_cast<uint64_t>(mask.size(0));
   if (mask_type == 0) return mask.size(0) == input.size(2);
   args->rows_per_mask = static_cast<uint64_t>(input.size(1) * input.size(2));

@@ -26,7 +26,7 @@ def problem(rows=17, classes=10, dtype=torch.float32):
 
 def run(device, logits, target, weight, **options):
     """The loss and the gradient of the logits."""
-    leaf = logits.to(device).requires_grad_()
+    leaf = logits.detach().to(device).requires_grad_()
     loss = cross_entropy(leaf, target.to(device), None if weight is None else weight.to(device), **options)
     loss.backward(torch.ones_like(loss))
     return loss.detach(), leaf.grad

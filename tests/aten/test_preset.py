@@ -40,10 +40,6 @@ def norm_gradient(grad, x, weight):
 
 CALLS = {
     "convolution": (lambda x, w: F.conv2d(x, w, padding=1), (torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3))),
-    "convolution, channels last": (
-        lambda x, w: F.conv2d(x.contiguous(memory_format=torch.channels_last), w),
-        (torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)),
-    ),
     "attention": (attention, tuple(torch.randn(2, 4, 6, 8) for _ in range(3))),
     "embedding": (embedding_gradient, (torch.randn(5, 8), torch.tensor([1, 1, 3, 19, 0]))),
     "batch norm": (norm_gradient, (torch.randn(2, 4, 5, 5), torch.randn(2, 4, 5, 5), torch.randn(4))),

@@ -11,7 +11,7 @@
 #include <c10/util/strides.h>
 #include <torch/library.h>
 
-#include <algorithm>
+#include <utility>
 
 namespace openreg::engine {
 
@@ -66,8 +66,12 @@ bool contains(const at::Tensor& block, const void* address) {
 
 }  // namespace
 
-PresetOutputs::PresetOutputs(c10::SmallVector<at::Tensor, 4> blocks)
-    : blocks_(std::move(blocks)), taken_(blocks_.size(), false), outer_(current), key_(c10::DispatchKey::DeferredInit) {
+PresetOutputs::PresetOutputs(c10::SmallVector<at::Tensor, 4> blocks, int scratch_first)
+    : blocks_(std::move(blocks)),
+      taken_(blocks_.size(), false),
+      scratch_first_(scratch_first),
+      outer_(current),
+      key_(c10::DispatchKey::DeferredInit) {
   current = this;
 }
 
@@ -83,6 +87,7 @@ at::Tensor PresetOutputs::take(at::IntArrayRef sizes, at::IntArrayRef strides, c
   while (found < blocks_.size() && !fits(found)) ++found;
   auto& context = at::globalContext();
   if (found == blocks_.size() || (context.deterministicAlgorithms() && context.deterministicFillUninitializedMemory())) return {};
+  if (found == 0 && scratch_first_-- > 0) return {};
   taken_[found] = true;
   // A storage of its own: the kernel may give it other memory.
   auto storage = c10::make_intrusive<c10::StorageImpl>(c10::StorageImpl::use_byte_size_t(), c10::SymInt(static_cast<int64_t>(bytes)),

@@ -15,8 +15,9 @@ namespace openreg::engine {
 
 class PresetOutputs {
  public:
-  // `blocks`: dense CPU tensors over the results' memory; undefined where a result is not wanted.
-  explicit PresetOutputs(c10::SmallVector<at::Tensor, 4> blocks);
+  // `blocks`: dense CPU tensors over the results' memory; undefined where a result is not wanted. `scratch_first`: how many requests that
+  // the first block would fit are not for it.
+  PresetOutputs(c10::SmallVector<at::Tensor, 4> blocks, int scratch_first);
   ~PresetOutputs();
   PresetOutputs(const PresetOutputs&) = delete;
   PresetOutputs& operator=(const PresetOutputs&) = delete;
@@ -31,6 +32,7 @@ class PresetOutputs {
 
   c10::SmallVector<at::Tensor, 4> blocks_;
   c10::SmallVector<bool, 4> taken_;
+  int scratch_first_;
   PresetOutputs* outer_;
   c10::impl::IncludeDispatchKeyGuard key_;
 };

@@ -37,7 +37,7 @@ void call_into_blocks(const TaskHeader& task, torch::jit::Stack& stack, Decoder&
     const c10::IValue block = decoder.read();
     blocks.push_back(block.isTensor() ? block.toTensor() : at::Tensor());
   }
-  PresetOutputs preset(blocks);
+  PresetOutputs preset(blocks, task.record->scratch_first);
   call(task, stack);
   for (uint32_t i = 0; i < task.results; ++i) {
     results.push_back(blocks[i].defined() ? stack[i].toTensor() : at::Tensor());

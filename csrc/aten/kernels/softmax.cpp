@@ -98,12 +98,16 @@ OPENREG_WIDE_VECTOR void masked_softmax(const openreg_geometry*, const void* raw
   using A = arithmetic_t<T>;
   constexpr A least = -std::numeric_limits<A>::infinity();
   const auto& args = *static_cast<const MaskedSoftmaxArgs*>(raw);
+  const T masked = Store<T>::from(least);
   const uint64_t columns = args.columns;
   for (uint64_t row = 0; row < args.rows; ++row) {
     const T* values = static_cast<const T*>(args.in) + row * columns;
     T* out = static_cast<T*>(args.out) + row * columns;
     const uint8_t* mask = args.mask + row / args.rows_per_mask % args.masks * columns;
-    const auto in = [&](uint64_t i) { return mask[i] != 0 ? least : static_cast<A>(load(values[i])); };
+    // In a pass of its own, because bytes beside floats keep the compiler from vector code.
+    OPENREG_LOOP
+    for (uint64_t i = 0; i < columns; ++i) out[i] = mask[i] != 0 ? masked : values[i];
+    const auto in = [&](uint64_t i) { return static_cast<A>(load(out[i])); };
     write_quotients(out, columns, max_row<A>(columns, least, in), in);
   }
 }

@@ -64,7 +64,7 @@ bool masked_softmax(const Arguments& in, MemoEntry& entry) {
   if (!in.none(2) && (in.integer(2) < -input.dim() || in.integer(2) >= input.dim())) return false;
   const int64_t kind = in.integer(3);
   const bool fits = kind == 2 ? mask.sizes() == input.sizes()
-                              : input.dim() == 4 && mask.dim() == 2 && mask.size(1) == input.size(3) && mask.size(0) == input.size(kind == 0 ? 2 : 0);
+                              : input.dim() == 4 && mask.dim() == 2 && input.size(2) == input.size(3) && mask.size(1) == input.size(3) && mask.size(0) == input.size(kind == 0 ? 2 : 0);
   return fits && kind >= 0 && kind <= 2 && give(entry, {contiguous(input.sizes(), input.scalar_type())});
 }
 
