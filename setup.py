@@ -59,13 +59,13 @@ DRIVER_SOURCES = {
 TORCH_SOURCES = """
     runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/driver runtime/error runtime/event runtime/free_blocks runtime/generator runtime/guard runtime/hooks runtime/host_allocator runtime/launch runtime/storage runtime/stream
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/layer_norm
-    aten/max_pool1d aten/nested aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
-    aten/tensor_split aten/windows
-    aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/foreach aten/kernels/layer_norm aten/kernels/optimizer
-    aten/kernels/philox aten/kernels/random aten/kernels/unary
+    aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
+    aten/softmax aten/tensor_split aten/windows
+    aten/kernels/attention aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/foreach aten/kernels/layer_norm aten/kernels/nll_loss aten/kernels/optimizer
+    aten/kernels/philox aten/kernels/random aten/kernels/softmax aten/kernels/unary
     aten/engine/arguments aten/engine/core_meta aten/engine/infer aten/engine/kinds aten/engine/launch_state aten/engine/lists
     aten/engine/memo
-    aten/engine/op_record aten/engine/result
+    aten/engine/op_record aten/engine/preset aten/engine/result
     aten/engine/run aten/engine/staging aten/engine/task
     aten/engine/shapes/attention aten/engine/shapes/convolution aten/engine/shapes/fft aten/engine/shapes/indexing aten/engine/shapes/linalg
     aten/engine/shapes/list aten/engine/shapes/normalization aten/engine/shapes/pointwise aten/engine/shapes/pooling

@@ -1,4 +1,5 @@
-// Scaled dot product attention: the CPU's flash kernel on the stream where the CPU would take it, core's math formula elsewhere.
+// Attention. Scaled dot product: the CPU's flash kernel on the stream where the CPU would take it, core's math formula elsewhere. In front of
+// it, the split of projections into heads, which the fast path of multi-head attention calls, is a device kernel.
 #define HAVE_AVX2_CPU_DEFINITION
 #define HAVE_AVX512_CPU_DEFINITION
 #include <ATen/SDPBackend.h>
@@ -12,6 +13,10 @@
 #include <tuple>
 
 #include "aten/engine/engine.h"
+#include "aten/kernels/attention.h"
+#include "aten/native_op.h"
+#include "aten/tensor.h"
+#include "runtime/stream.h"
 
 namespace openreg {
 
@@ -53,11 +58,37 @@ Backward attention_backward(const Tensor& grad, const Tensor& query, const Tenso
   return {results[0].toTensor(), results[1].toTensor(), results[2].toTensor(), Tensor()};
 }
 
+using Three = std::tuple<Tensor, Tensor, Tensor>;
+
+bool is_dense(const Tensor& tensor) { return is_device_tensor(tensor) && is_plain(tensor) && tensor.is_contiguous() && tensor.numel() > 0; }
+
+Three split_heads(const Tensor& qkv, const Tensor& bias, int64_t heads) {
+  static NativeOp native("aten::_transform_bias_rescale_qkv", "");
+  static KernelSlot slots[kernels::kDTypes];
+  Kernel* kernel = nullptr;
+  if (is_dense(qkv) && is_dense(bias) && qkv.dim() == 3 && bias.dim() == 1 && bias.size(0) == qkv.size(2) && heads > 0 &&
+      qkv.size(2) % (3 * heads) == 0 && qkv.device() == bias.device() && qkv.scalar_type() == bias.scalar_type() && is_small(qkv.numel())) {
+    kernel = find_kernel(slots, qkv.scalar_type(), "split_heads", kernels::split_heads_kernel);
+  }
+  if (kernel == nullptr) return native.on_engine<Three>(qkv, bias, heads);
+  native.count_native();
+  const c10::DeviceIndex device = qkv.device().index();
+  const int64_t sizes[] = {qkv.size(0), heads, qkv.size(1), qkv.size(2) / (3 * heads)};
+  const auto part = [&] { return make_contiguous(device, sizes, qkv.dtype()); };
+  Three parts(part(), part(), part());
+  const kernels::SplitHeadsArgs args{{kernel_output(std::get<0>(parts)), kernel_output(std::get<1>(parts)), kernel_output(std::get<2>(parts))},
+                                     kernel_input(qkv), kernel_input(bias), static_cast<uint64_t>(sizes[0]), static_cast<uint64_t>(sizes[2]),
+                                     static_cast<uint64_t>(sizes[1]), static_cast<uint64_t>(sizes[3])};
+  kernel->launch(current_stream(device), native.name(), static_cast<uint64_t>(qkv.numel()), args);
+  return parts;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_scaled_dot_product_fused_attention_overrideable", attention);
   m.impl("_scaled_dot_product_fused_attention_overrideable_backward", attention_backward);
+  m.impl("_transform_bias_rescale_qkv", TORCH_FN(split_heads));
 }
 
 }  // namespace openreg

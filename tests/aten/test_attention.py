@@ -252,3 +252,36 @@ def test_function_transforms_take_the_decomposition(device):
     inputs = [torch.randn(3, 2, 4, 8), torch.randn(3, 2, 5, 8), torch.randn(3, 2, 5, 8)]
     check(lambda *qkv: torch.func.vmap(torch.func.grad(loss, argnums=(0, 1, 2)))(*qkv), *inputs, device=device, rtol=1e-4, atol=1e-5)
     check(lambda *qkv: torch.func.jacrev(loss)(*qkv), *inputs, device=device, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("batch", "length", "heads", "width"), [(1, 1, 1, 1), (2, 7, 3, 5), (3, 16, 4, 8)])
+def test_projections_are_split_into_heads_as_on_the_cpu_without_waiting(dtype, batch, length, heads, width):
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(batch, length, 3 * heads * width, generator=generator).to(dtype)
+    bias = torch.randn(3 * heads * width, generator=generator).to(dtype)
+    want = torch._transform_bias_rescale_qkv(qkv, bias, heads)
+    on_device = qkv.to("openreg"), bias.to("openreg")
+    torch._transform_bias_rescale_qkv(on_device[0][:, :1], on_device[1], heads)  # the first call of a kind may wait
+    torch.openreg.reset_op_stats()
+    got = torch._transform_bias_rescale_qkv(*on_device, heads)
+    counts = torch.openreg.op_stats()["aten::_transform_bias_rescale_qkv"]
+    assert (counts["native"], counts["engine"]) == ((1, 0) if dtype in (torch.float32, torch.float64) else (0, 1)) and counts["waited"] == 0
+    for mine, expected in zip(got, want, strict=True):
+        assert (mine.shape, mine.dtype) == (expected.shape, expected.dtype)
+        assert torch.equal(mine.cpu(), expected)
+
+
+def test_the_fast_path_of_an_encoder_layer_does_not_wait():
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, dropout=0.0).eval()
+    x = torch.randn(3, 7, 32)
+    on_device = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, dropout=0.0).eval().to("openreg")
+    on_device.load_state_dict(layer.state_dict())
+    with torch.no_grad():
+        on_device(x[:2].to("openreg"))
+        torch.openreg.reset_op_stats()
+        got = on_device(x.to("openreg", non_blocking=True))
+        stats = torch.openreg.op_stats()
+        assert "aten::_transform_bias_rescale_qkv" in stats  # it is the fast path
+        assert {name for name, counts in stats.items() if counts["waited"]} <= {"aten::copy_"}
+        torch.testing.assert_close(got.cpu(), layer(x), rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ from torch.nn import functional
 from timing import Row, Side
 
 CALLS = 50
+aten = torch.ops.aten
 SIZES = [(256, 256), (256,), (256, 256), (256,), (10, 256), (10,)]  # the parameters of the MLP of training.py
 
 
@@ -96,6 +97,30 @@ def norm_backward(contiguous):
     return build
 
 
+def rows(call, shape=(256, 512)):
+    """The call on rows of numbers; for the engine they are lazy clones, which kernels leave to it."""
+
+    def build(lazy):
+        x, y = (torch.randn(shape, device="openreg").log_softmax(-1) for _ in range(2))
+        if lazy:
+            x, y = torch._lazy_clone(x), torch._lazy_clone(y)
+        return lambda: call(x, y)
+
+    return on_device(lambda: build(False), lambda: build(True))
+
+
+def masked(call_softmax):
+    """Softmax over 8 batches of 4 heads of 64 keys, of which some are masked."""
+
+    def build(lazy):
+        x, mask = torch.randn(8, 4, 64, 64, device="openreg"), torch.zeros(8, 64, dtype=torch.bool, device="openreg")
+        mask[:, 50:] = True
+        x = torch._lazy_clone(x) if lazy else x
+        return lambda: call_softmax(x, mask)
+
+    return on_device(lambda: build(False), lambda: build(True))
+
+
 def row(name, title, sides):
     return Row(name, f"`{title}`", 1.0, sides, rounds=31)
 
@@ -108,4 +133,11 @@ ROWS = [
     row("kernel-adamw", "_fused_adamw_(...)", on_device(fused_adamw(lambda *_: {}), fused_adamw(odd_parameter))),
     row("kernel-layer-norm", "layer_norm(x), 256 x 512", on_device(norm(True), norm(False))),
     row("kernel-layer-norm-backward", "layer_norm's backward, 256 x 512", on_device(norm_backward(True), norm_backward(False))),
+    row("kernel-softmax", "x.softmax(1), 256 x 512", rows(lambda x, y: x.softmax(1))),
+    row("kernel-softmax-short", "x.softmax(1), 64 x 10", rows(lambda x, y: x.softmax(1), (64, 10))),
+    row("kernel-softmax-backward", "softmax's backward, 256 x 512", rows(lambda x, y: aten._softmax_backward_data(x, y, 1, torch.float32))),
+    row("kernel-log-softmax", "x.log_softmax(1), 256 x 512", rows(lambda x, y: x.log_softmax(1))),
+    row("kernel-log-softmax-backward", "log_softmax's backward, 256 x 512", rows(lambda x, y: aten._log_softmax_backward_data(x, y, 1, torch.float32))),
+    row("kernel-safe-softmax", "_safe_softmax(x, 1), 256 x 512", rows(lambda x, y: torch._safe_softmax(x, 1))),
+    row("kernel-masked-softmax", "_masked_softmax(x, mask), 2048 x 64", masked(lambda x, mask: torch._masked_softmax(x, mask, 3, 1))),
 ]

@@ -7,9 +7,11 @@
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <dlfcn.h>
 #include <torch/csrc/autograd/graph_task.h>
 
 #include <new>
+#include <optional>
 
 #include "runtime/error.h"
 
@@ -53,8 +55,19 @@ c10::DispatchKeySet excluded() {
   return c10::default_excluded_set | c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset;
 }
 
+// at::set_num_threads would also change the number that threads start with and that a backward takes over: the program's choice, which
+// it may have changed since the launch. So this calls the OpenMP runtime that core is linked with.
+void set_threads_of_this_thread(int count) {
+  using Set = void (*)(int);
+  static const auto set = [] {
+    void* core = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+    return core != nullptr ? reinterpret_cast<Set>(dlsym(core, "omp_set_num_threads")) : nullptr;
+  }();
+  set != nullptr ? set(count) : at::set_num_threads(count);
+}
+
 void apply(const LaunchState& wanted, const LaunchState& now) {
-  if (wanted.threads != now.threads) at::set_num_threads(wanted.threads);
+  if (wanted.threads != now.threads) set_threads_of_this_thread(wanted.threads);
   if (wanted.float_control != now.float_control) set_float_control(wanted.float_control);
   if (wanted.default_dtype != now.default_dtype) {
     c10::set_default_dtype(c10::scalarTypeToTypeMeta(static_cast<c10::ScalarType>(wanted.default_dtype)));
@@ -87,10 +100,13 @@ void follow_caller_of_backward() {
 }  // namespace
 
 struct KernelScope::Guards {
-  explicit Guards(bool grad_mode) : grad(grad_mode) {}
+  explicit Guards(bool grad_mode) : grad(grad_mode) {
+    // Switching record functions off costs more than to see that there are none.
+    if (C10_UNLIKELY(at::getStepCallbacksUnlessEmpty(at::RecordScope::FUNCTION).has_value())) record.emplace();
+  }
   c10::impl::ForceDispatchKeyGuard keys{included(), excluded()};
   c10::AutoGradMode grad;
-  at::DisableRecordFunctionGuard record;
+  std::optional<at::DisableRecordFunctionGuard> record;
 };
 
 LaunchState capture_launch_state() {

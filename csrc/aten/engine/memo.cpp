@@ -1,6 +1,7 @@
 // The memo table.
 #include "aten/engine/memo.h"
 
+#include <array>
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
@@ -46,10 +47,20 @@ Memo& memo() {
 }  // namespace
 
 std::shared_ptr<const MemoEntry> find_memo(c10::ArrayRef<uint64_t> key) {
+  // What a key means never changes, so that a thread may keep its last answers: the hot path takes no lock.
+  struct Slot {
+    std::vector<uint64_t> key;
+    std::shared_ptr<const MemoEntry> entry;
+  };
+  static thread_local std::array<Slot, 256> cache;
+  Slot& slot = cache[Hash()(key) % cache.size()];
+  if (__builtin_expect(Equal()(slot.key, key), 1)) return slot.entry;
   Memo& m = memo();
   std::lock_guard<std::mutex> lock(m.mutex);
   const auto found = m.entries.find(key);
-  return found == m.entries.end() ? nullptr : found->second;
+  if (found == m.entries.end()) return nullptr;
+  slot = {key.vec(), found->second};
+  return found->second;
 }
 
 void store_memo(c10::ArrayRef<uint64_t> key, std::shared_ptr<const MemoEntry> entry) {

@@ -188,6 +188,7 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
   foreach = base.rfind("aten::_foreach_", 0) == 0 && written.size() == 1 && written[0] == 0 && returns == 0;
   takes_masks = base == "aten::index" || base == "aten::index_put_" || base == "aten::_index_put_impl_";
   reads_requires_grad = base == "aten::_sparse_mm_reduce_impl";
+  scratch_first = base == "aten::native_batch_norm_backward" ? 1 : 0;
   memo = memo_ops().count(name) != 0;
   for (const char* taking : {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl", "aten::_index_put_impl_",
                              "aten::_pack_padded_sequence", "aten::_ctc_loss", "aten::_ctc_loss_backward"}) {

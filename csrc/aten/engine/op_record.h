@@ -33,6 +33,7 @@ struct OpRecord {
   bool fused = false;              // an optimizer in one call: its learning rate may be a CPU tensor with one element
   bool foreach = false;            // an in-place operator of the foreach family
   bool reads_requires_grad = false;
+  int scratch_first = 0;           // how many tensors like the first result the CPU's kernel allocates before it (see preset.h)
   int generator = -1;              // the argument that is a Generator, or -1
   bool out_needs_contiguous = false;  // `out` below is right for contiguous arguments only
   const OpRecord* out = nullptr;   // the out= overload with a CPU kernel of its own, whose arguments are these plus one out per return

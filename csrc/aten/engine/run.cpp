@@ -256,7 +256,6 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
   const bool by_out = record.out != nullptr && (!record.out_needs_contiguous || all_contiguous(call));
   c10::SmallVector<c10::IValue, 4> results;
   uint32_t fresh = 0;
-  bool copies = false;
   for (int i = 0; i < record.returns; ++i) {
     if (record.return_alias[i] >= 0) {
       results.push_back(call.arguments[record.return_alias[i]]);
@@ -271,7 +270,6 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
       at::Tensor result = make_strided(call.device, meta.sizes, meta.strides, c10::scalarTypeToTypeMeta(meta.dtype), meta.bytes);
       encoder.add_tensor(result);
       if (staging) staging->mark_written(result.storage().unsafeGetStorageImpl(), true);
-      copies = true;
       results.push_back(std::move(result));
     }
     ++fresh;
@@ -282,11 +280,10 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
   header.state = capture_launch_state();
   header.arguments = static_cast<uint32_t>(record.arguments);
   header.results = any_fresh ? static_cast<uint32_t>(record.returns) : 0;
-  header.copy_results = any_fresh && !by_out;
+  header.into_blocks = any_fresh && !by_out;
   header.full_dispatch = encoder.full_dispatch();
   finish_header(words, header);
   enqueue(call, words, staging);
-  if (header.copy_results && copies) op_stats::count(record.counter.copied);
   torch::jit::drop(*stack, record.arguments);
   for (auto& result : results) stack->push_back(std::move(result));
 }

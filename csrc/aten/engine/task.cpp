@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "aten/engine/preset.h"
 #include "runtime/error.h"
 
 namespace openreg::engine {
@@ -31,15 +32,21 @@ void call(const TaskHeader& task, torch::jit::Stack& stack) {
   }
 }
 
-void copy_results(const TaskHeader& task, torch::jit::Stack& stack, Decoder& decoder) {
+// Calls a functional kernel whose results belong into blocks. See Note [Preset outputs].
+void call_into_blocks(const TaskHeader& task, torch::jit::Stack& stack, Decoder& decoder) {
+  c10::SmallVector<at::Tensor, 4> blocks, results;
   for (uint32_t i = 0; i < task.results; ++i) {
     const c10::IValue block = decoder.read();
-    if (!block.isTensor() || !block.toTensor().defined()) continue;
-    const at::Tensor& result = stack[i].toTensor();
-    TORCH_INTERNAL_ASSERT(result.sizes() == block.toTensor().sizes() && result.dtype() == block.toTensor().dtype(), task.record->name,
-                          ": result metadata depend on more than the memo key; take the operator off memo_ops.inc");
-    block.toTensor().copy_(result);
+    blocks.push_back(block.isTensor() ? block.toTensor() : at::Tensor());
   }
+  PresetOutputs preset(blocks, task.record->scratch_first);
+  call(task, stack);
+  for (uint32_t i = 0; i < task.results; ++i) {
+    results.push_back(blocks[i].defined() ? stack[i].toTensor() : at::Tensor());
+    TORCH_INTERNAL_ASSERT(!blocks[i].defined() || (results[i].sizes() == blocks[i].sizes() && results[i].dtype() == blocks[i].dtype()), task.record->name,
+                          ": result metadata depend on more than the memo key; take the operator off memo_ops.inc");
+  }
+  if (preset.place(results)) op_stats::count(task.record->counter.copied);
 }
 
 // Where a written tensor's block is. Kernels that take an out argument for scratch (losses with a reduction) resize it on the way, and it
@@ -78,7 +85,7 @@ void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& 
   Decoder decoder(words, task.waited ? &(*task.waited)->objects : nullptr);
   read_arguments(task, decoder, stack);
   if (task.waited != nullptr) (*task.waited)->arguments = stack;
-  if (!task.copy_results) {
+  if (!task.into_blocks) {
     for (uint32_t i = 0; i < task.results; ++i) stack.push_back(decoder.read());
     c10::SmallVector<Block, 4> blocks;
     c10::SmallVector<at::Tensor, 4> written;
@@ -91,8 +98,7 @@ void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& 
       if (written[i].storage().data() == nullptr || written[i].const_data_ptr() != blocks[i].data) bring_back(task, blocks[i], written[i]);
     }
   } else {
-    call(task, stack);
-    copy_results(task, stack, decoder);
+    call_into_blocks(task, stack, decoder);
   }
   if (task.waited != nullptr) (*task.waited)->results = std::move(stack);
 }

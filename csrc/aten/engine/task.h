@@ -30,8 +30,8 @@ struct TaskHeader {
   std::shared_ptr<WaitedCall>* waited;  // owned by the task; null for an asynchronous one
   LaunchState state;
   uint32_t arguments;
-  uint32_t results;       // tensors that follow the arguments: outs to pass, or blocks to copy into
-  uint8_t copy_results;   // 0: pass them as outs, 1: copy the results into them
+  uint32_t results;       // tensors that follow the arguments: outs to pass, or blocks that the results belong into
+  uint8_t into_blocks;    // 0: pass them as outs, 1: bring the results into them
   uint8_t full_dispatch;  // dispatch by the tensors' keys instead of to the CPU kernel
   uint8_t unused[6];
 };

@@ -1,34 +1,12 @@
-// Layer normalization by rows: a row stays in the cache between its passes. Sums run in lanes, which vectorise and round less than one
-// running sum.
+// Layer normalization by rows: a row stays in the cache between its passes.
 #include "aten/kernels/layer_norm.h"
 
 #include <cmath>
 
+#include "aten/kernels/lanes.h"
+
 namespace openreg::kernels {
 namespace {
-
-constexpr uint64_t kLanes = 32;
-
-template <class T>
-inline T total(T* lanes) {
-  for (uint64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (uint64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
-}
-
-// The sum of term(i) over a row.
-template <class T, class Term>
-inline T sum_row(uint64_t count, Term term) {
-  T lanes[kLanes] = {};
-  uint64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    OPENREG_LOOP
-    for (uint64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += term(i + lane);
-  }
-  for (uint64_t lane = 0; i < count; ++i, ++lane) lanes[lane] += term(i);
-  return total(lanes);
-}
 
 template <class T, bool weighted, bool biased>
 inline void scale_row(T* out, const T* in, const T* weight, const T* bias, uint64_t columns, T scale, T shift) {

@@ -1,4 +1,4 @@
-// Scaled dot product attention on the CPU's flash kernel.
+// Attention: scaled dot products on the CPU's flash kernel, and what the fast path of multi-head attention is made of.
 #include "aten/engine/shapes/shape.h"
 
 namespace openreg::engine::shapes {
@@ -45,12 +45,37 @@ bool attention_backward(const Arguments& in, MemoEntry& entry) {
   return give(entry, {heads_inside(query.sizes(), dtype), heads_inside(key.sizes(), dtype), heads_inside(key.sizes(), dtype)});
 }
 
+// (projections of queries, keys and values side by side, their bias, heads)
+bool split_heads(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& qkv = in.tensor(0);
+  const at::Tensor& bias = in.tensor(1);
+  const int64_t heads = in.integer(2);
+  if (qkv.dim() != 3 || qkv.numel() == 0 || heads <= 0 || qkv.size(2) % (3 * heads) != 0) return false;
+  if (bias.dim() != 1 || bias.size(0) != qkv.size(2) || bias.scalar_type() != qkv.scalar_type()) return false;
+  const ResultMeta part = contiguous({qkv.size(0), heads, qkv.size(1), qkv.size(2) / (3 * heads)}, qkv.scalar_type());
+  return give(entry, {part, part, part});
+}
+
+// (scores, mask, dimension, kind of mask): a mask of the scores' sizes, or of each query's keys or each sequence's keys
+bool masked_softmax(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(0);
+  const at::Tensor& mask = in.tensor(1);
+  if (input.numel() == 0 || !input.is_contiguous() || mask.scalar_type() != c10::ScalarType::Bool || in.none(3)) return false;
+  if (!in.none(2) && (in.integer(2) < -input.dim() || in.integer(2) >= input.dim())) return false;
+  const int64_t kind = in.integer(3);
+  const bool fits = kind == 2 ? mask.sizes() == input.sizes()
+                              : input.dim() == 4 && mask.dim() == 2 && input.size(2) == input.size(3) && mask.size(1) == input.size(3) && mask.size(0) == input.size(kind == 0 ? 2 : 0);
+  return fits && kind >= 0 && kind <= 2 && give(entry, {contiguous(input.sizes(), input.scalar_type())});
+}
+
 }  // namespace
 
 at::ArrayRef<Rule> attention_rules() {
   static constexpr Rule rules[] = {
       {"_scaled_dot_product_flash_attention_for_cpu", attention},
       {"_scaled_dot_product_flash_attention_for_cpu_backward", attention_backward},
+      {"_transform_bias_rescale_qkv", split_heads},
+      {"_masked_softmax", masked_softmax},
   };
   return rules;
 }

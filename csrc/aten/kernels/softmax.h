@@ -1,0 +1,40 @@
+// Device kernels of softmax and log_softmax over the rows of a contiguous matrix, and their gradients.
+#pragma once
+
+#include <cstdint>
+
+#include "aten/kernels/kernel.h"
+
+namespace openreg::kernels {
+
+// safe: as softmax, and a row of which all is -infinity becomes 0.
+enum class SoftmaxOp : uint8_t { softmax, log_softmax, safe_softmax };
+constexpr int kSoftmaxOps = 3;
+
+struct SoftmaxArgs {
+  void* out;
+  const void* in;
+  uint64_t rows, columns;
+};
+
+struct MaskedSoftmaxArgs {
+  void* out;
+  const void* in;
+  const uint8_t* mask;  // rows of `columns` bytes; where it is not 0, the probability is 0
+  uint64_t rows, columns;
+  uint64_t rows_per_mask, masks;  // row r has the mask row (r / rows_per_mask) % masks
+};
+
+struct SoftmaxBackwardArgs {
+  void* grad_in;
+  const void* grad_out;
+  const void* out;  // what the forward kernel gave
+  uint64_t rows, columns;
+};
+
+// The kernels for f32, f64, f16 and bf16; null for the rest. 16-bit rows are computed in float. The gradient of safe_softmax is softmax's.
+Function softmax_kernel(SoftmaxOp op, DType dtype);
+Function masked_softmax_kernel(DType dtype);
+Function softmax_backward_kernel(SoftmaxOp op, DType dtype);
+
+}  // namespace openreg::kernels
