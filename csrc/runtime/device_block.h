@@ -8,6 +8,8 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/memory_history.h"
+
 namespace openreg {
 
 class DeviceHeap;
@@ -37,6 +39,8 @@ struct Block {
   uint32_t pending_events = 0;
   BlockState state = BlockState::unused;
   bool large = false;
+  MemoryContext context;          // of the allocation, until the block is free
+  MemoryContext segment_context;  // in the lowest block of a segment: of the segment's allocation
   std::vector<c10::Stream> users;  // other streams that record_stream named
 
   bool whole_segment() const { return lower == nullptr && upper == nullptr; }
@@ -59,13 +63,25 @@ class BlockArena {
     block->state = BlockState::unused;
     block->lower = block->upper = nullptr;
     block->idle_epoch = 0;
+    block->segment_context.reset();
     block->bin_next = unused_;
     unused_ = block;
   }
 
+  // Calls f(block) for the lowest block of every segment, in no particular order.
+  template <class F>
+  void for_each_segment(F&& f) const {
+    for (const auto& chunk : chunks_) {
+      for (size_t i = 0; i < kChunk; ++i) {
+        if (chunk[i].state != BlockState::unused && chunk[i].lower == nullptr) f(chunk[i]);
+      }
+    }
+  }
+
  private:
+  static constexpr size_t kChunk = 256;
+
   void refill() {
-    constexpr size_t kChunk = 256;
     chunks_.push_back(std::make_unique<Block[]>(kChunk));
     for (size_t i = kChunk; i-- > 0;) {
       Block* block = &chunks_.back()[i];

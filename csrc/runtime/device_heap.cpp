@@ -19,6 +19,8 @@ namespace {
 using c10::CachingAllocator::Stat;
 using c10::CachingAllocator::StatArray;
 using c10::CachingDeviceAllocator::DeviceStats;
+using c10::CachingDeviceAllocator::RecordContext;
+using c10::CachingDeviceAllocator::TraceEntry;
 
 constexpr uint64_t kLargestRequest = uint64_t{1} << 60;  // bytes; beyond it rounding could overflow, and no device has it
 
@@ -73,19 +75,22 @@ DeviceHeap::DeviceHeap(c10::DeviceIndex device, BlockTable& table)
 
 void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
   MemoryReport report(device_);
+  MemoryContext context = memory_context(RecordContext::STATE);
   std::unique_lock<std::mutex> lock(mutex_);
   if (waiting_count_ != 0) collect_completed();
-  if (bytes > kLargestRequest) throw_out_of_memory(bytes, lock);
+  if (bytes > kLargestRequest) throw_out_of_memory(bytes, context, lock);
 
   const uint64_t size_bytes = round_up(bytes, kBlockAlignment);
   FreeBlocks& home = pool_.of(stream);
   Block* block = home.best_fit(size_bytes, size_bytes > kSmallRequest);
-  if (block == nullptr) block = grow(home, size_bytes, bytes, lock);
+  if (block == nullptr) block = grow(home, size_bytes, bytes, context, lock);
   remove_free(block);
   trim(block, size_bytes);
 
   block->state = BlockState::in_use;
   block->requested_bytes = bytes;
+  block->context = std::move(context);
+  record(TraceEntry::ALLOC, *block, bytes, block->context);
   add(stats_.allocation, block->large, 1);
   add(stats_.allocated_bytes, block->large, block->size_bytes);
   add(stats_.requested_bytes, block->large, bytes);
@@ -101,6 +106,7 @@ void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
 
 bool DeviceHeap::release(Block* block, const void* address) noexcept {
   MemoryReport report(device_);
+  const MemoryContext context = memory_context(RecordContext::ALL);
   std::unique_lock<std::mutex> lock(mutex_);
   if (block->state != BlockState::in_use || block->address != address) return false;
   const int64_t reported = static_cast<int64_t>(block->size_bytes);
@@ -108,8 +114,9 @@ bool DeviceHeap::release(Block* block, const void* address) noexcept {
   subtract(stats_.allocated_bytes, block->large, block->size_bytes);
   subtract(stats_.requested_bytes, block->large, block->requested_bytes);
   report.take(stats_);
+  record(TraceEntry::FREE_REQUESTED, *block, block->requested_bytes, context ? context : block->context);
   if (block->users.empty()) {
-    coalesce(block);
+    coalesce(block, context);
     lock.unlock();
   } else {
     defer(block, lock);
@@ -124,6 +131,12 @@ void DeviceHeap::record_stream(Block* block, const void* address, c10::Stream st
   if (block->state != BlockState::in_use || block->address != address) return;
   if (stream.device_index() == device_ && stream.id() == block->home->stream()) return;
   if (std::find(block->users.begin(), block->users.end(), stream) == block->users.end()) block->users.push_back(stream);
+}
+
+void DeviceHeap::record(TraceEntry::Action action, const Block& block, uint64_t bytes, const MemoryContext& context) const {
+  MemoryRecorder* recorder = memory_recorder.load(std::memory_order_acquire);
+  if (C10_LIKELY(recorder == nullptr)) return;
+  recorder->record({action, device_, reinterpret_cast<uint64_t>(block.address), bytes, block.home->stream(), pool_.id()}, context);
 }
 
 void DeviceHeap::empty_cache() {
@@ -153,13 +166,14 @@ void DeviceHeap::reset_peak_stats() {
 
 // A free block of at least size_bytes, in the lists, when they had none: from a new segment, if need be after a flush. Where a
 // segment of the usual size does not fit any more, one that just fits the request is tried before anything is flushed.
-Block* DeviceHeap::grow(FreeBlocks& home, uint64_t size_bytes, size_t requested_bytes, std::unique_lock<std::mutex>& lock) {
+Block* DeviceHeap::grow(FreeBlocks& home, uint64_t size_bytes, size_t requested_bytes, const MemoryContext& context,
+                        std::unique_lock<std::mutex>& lock) {
   const bool large = size_bytes > kSmallRequest;
   const uint64_t least = large ? round_up(size_bytes, kSegmentStep) : kSmallSegment;
   const uint64_t usual = large && size_bytes < kOwnSegment ? kLargeSegment : least;
   auto from_driver = [&]() -> Block* {
-    Block* block = new_segment(home, usual, large);
-    return block == nullptr && least < usual ? new_segment(home, least, large) : block;
+    Block* block = new_segment(home, usual, large, context);
+    return block == nullptr && least < usual ? new_segment(home, least, large, context) : block;
   };
 
   if (Block* block = from_driver()) return block;
@@ -171,11 +185,11 @@ Block* DeviceHeap::grow(FreeBlocks& home, uint64_t size_bytes, size_t requested_
     if (Block* block = home.best_fit(size_bytes, large)) return block;
     if (Block* block = from_driver()) return block;
   }
-  throw_out_of_memory(requested_bytes, lock);
+  throw_out_of_memory(requested_bytes, context, lock);
 }
 
 // A new segment as one free block in the lists; null when the driver has no memory for it.
-Block* DeviceHeap::new_segment(FreeBlocks& home, uint64_t size_bytes, bool large) {
+Block* DeviceHeap::new_segment(FreeBlocks& home, uint64_t size_bytes, bool large, const MemoryContext& context) {
   void* address = nullptr;
   const openreg_status status = hal().mem_alloc(driver_device(device_), size_bytes, &address);
   if (status == OPENREG_OUT_OF_MEMORY) return nullptr;
@@ -189,6 +203,8 @@ Block* DeviceHeap::new_segment(FreeBlocks& home, uint64_t size_bytes, bool large
   add(stats_.segment, large, 1);
   add(stats_.reserved_bytes, large, size_bytes);
   ++stats_.num_device_alloc;
+  block->segment_context = context;
+  record(TraceEntry::SEGMENT_ALLOC, *block, size_bytes, context);
   insert_free(block);
   return block;
 }
@@ -229,7 +245,9 @@ void DeviceHeap::remove_free(Block* block) {
 }
 
 // Ends the block's activity: joins it with free neighbours and puts the result into the lists.
-void DeviceHeap::coalesce(Block* block) {
+void DeviceHeap::coalesce(Block* block, const MemoryContext& context) {
+  record(TraceEntry::FREE_COMPLETED, *block, block->requested_bytes, context ? context : block->context);
+  block->context.reset();
   subtract(stats_.active, block->large, 1);
   subtract(stats_.active_bytes, block->large, block->size_bytes);
   auto absorb_upper = [this](Block* lower) {
@@ -292,7 +310,7 @@ void DeviceHeap::collect_completed() {
       queue.spare.push_back(std::move(queue.waiting.front().event));
       queue.waiting.pop_front();
       --waiting_count_;
-      if (--block->pending_events == 0) coalesce(block);
+      if (--block->pending_events == 0) coalesce(block, nullptr);
     }
   }
 }
@@ -335,13 +353,19 @@ void DeviceHeap::give_back(Block* segment) {
   subtract(stats_.segment, segment->large, 1);
   subtract(stats_.reserved_bytes, segment->large, segment->size_bytes);
   ++stats_.num_device_free;
+  record(TraceEntry::SEGMENT_FREE, *segment, segment->size_bytes, segment->segment_context);
   remove_free(segment);
   arena_.recycle(segment);
 }
 
-void DeviceHeap::throw_out_of_memory(size_t requested_bytes, std::unique_lock<std::mutex>& lock) {
+void DeviceHeap::throw_out_of_memory(size_t requested_bytes, const MemoryContext& context, std::unique_lock<std::mutex>& lock) {
   using c10::CachingAllocator::format_size;
+  uint64_t free_bytes = 0, total_bytes = 0;
+  hal().mem_info(driver_device(device_), &free_bytes, &total_bytes);
   ++stats_.num_ooms;
+  if (MemoryRecorder* recorder = memory_recorder.load(std::memory_order_acquire)) {
+    recorder->record({TraceEntry::OOM, device_, free_bytes, requested_bytes, current_stream(device_).id(), pool_.id()}, context);
+  }
   MemoryReport report(device_);
   report.take(stats_);
   const uint64_t allocated = static_cast<uint64_t>(stats_.allocated_bytes[0].current);
@@ -349,8 +373,6 @@ void DeviceHeap::throw_out_of_memory(size_t requested_bytes, std::unique_lock<st
   lock.unlock();
   report.send_out_of_memory(static_cast<int64_t>(requested_bytes));
 
-  uint64_t free_bytes = 0, total_bytes = 0;
-  hal().mem_info(driver_device(device_), &free_bytes, &total_bytes);
   const c10::Device device(c10::DeviceType::PrivateUse1, device_);
   std::ostringstream text;
   text << c10::DeviceTypeName(device.type(), /*lower_case=*/true) << " out of memory. Tried to allocate "

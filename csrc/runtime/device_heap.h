@@ -26,6 +26,7 @@
 #include "runtime/device_block.h"
 #include "runtime/event.h"
 #include "runtime/free_blocks.h"
+#include "runtime/memory_history.h"
 
 namespace openreg {
 
@@ -65,18 +66,20 @@ class DeviceHeap {
     std::vector<Event> spare;  // completed, to be recorded again
   };
 
-  Block* grow(FreeBlocks& home, uint64_t size_bytes, size_t requested_bytes, std::unique_lock<std::mutex>& lock);
-  Block* new_segment(FreeBlocks& home, uint64_t size_bytes, bool large);
+  void record(c10::CachingDeviceAllocator::TraceEntry::Action action, const Block& block, uint64_t bytes, const MemoryContext& context) const;
+  Block* grow(FreeBlocks& home, uint64_t size_bytes, size_t requested_bytes, const MemoryContext& context,
+              std::unique_lock<std::mutex>& lock);
+  Block* new_segment(FreeBlocks& home, uint64_t size_bytes, bool large, const MemoryContext& context);
   void trim(Block* block, uint64_t size_bytes);
   void insert_free(Block* block);
   void remove_free(Block* block);
-  void coalesce(Block* block);
+  void coalesce(Block* block, const MemoryContext& context);
   void defer(Block* block, std::unique_lock<std::mutex>& lock);
   WaitingQueue& waiting_queue(c10::Stream stream);
   void collect_completed();
   void flush(std::unique_lock<std::mutex>& lock);
   void give_back(Block* segment);
-  [[noreturn]] void throw_out_of_memory(size_t requested_bytes, std::unique_lock<std::mutex>& lock);
+  [[noreturn]] void throw_out_of_memory(size_t requested_bytes, const MemoryContext& context, std::unique_lock<std::mutex>& lock);
 
   const c10::DeviceIndex device_;
   BlockTable& table_;
