@@ -1,0 +1,108 @@
+"""Sequences of allocations and frees: random ones by seed, and recorded ones that lie frozen in traces/.
+
+A trace is a list of numbers: n > 0 allocates n bytes, and -1 frees the first allocation of the trace, -2 the second. `python tests/benchmarks/traces.py` records the frozen ones anew, which takes a minute.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("traces")
+RECORDED = ("training", "generate")
+
+
+def random_trace(seed: int, allocations: int, live_bytes: int = 1 << 30) -> list[int]:
+    """Sizes from bytes to 16 MiB, most of them small; most blocks die young, some live long; about live_bytes are in use."""
+    rng = random.Random(seed)
+    trace, live, total = [], [], 0
+    for number in range(1, allocations + 1):
+        size = int(2 ** rng.uniform(4, rng.choice([12, 16, 20, 24])))
+        trace.append(size)
+        live.append((number, size))
+        total += size
+        while total > live_bytes or (live and rng.random() < 0.45):
+            # Of the last ones mostly.
+            place = max(0, len(live) - 1 - int(rng.expovariate(0.05))) if rng.random() < 0.9 else rng.randrange(len(live))
+            index, freed = live.pop(place)
+            total -= freed
+            trace.append(-index)
+    return trace + [-index for index, _ in live]
+
+
+def recorded_trace(name: str) -> list[int]:
+    return [int(word) for word in (FOLDER / f"{name}.txt").read_text().split()]
+
+
+def record(work) -> list[int]:
+    """What `work()` allocates and frees on the device, from the profiler's events."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, record_shapes=False) as seen:
+        work()
+    # In the order of the tree, because several events may have one time.
+    events, stack = [], list(reversed(seen.profiler.kineto_results.experimental_event_tree()))
+    while stack:
+        event = stack.pop()
+        stack += reversed(event.children)
+        if event.name == "[memory]" and event.extra_fields.device.type != "cpu":
+            events.append((event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size))
+    events.sort(key=lambda event: event[0])
+    trace, number_of, count = [], {}, 0
+    for _, pointer, size in events:
+        if size > 0:
+            if pointer in number_of:  # its free was on a thread that the profiler does not watch
+                trace.append(-number_of.pop(pointer))
+            count += 1
+            number_of[pointer] = count
+            trace.append(size)
+        elif pointer in number_of:
+            trace.append(-number_of.pop(pointer))
+    assert count, "the profiler saw no memory of the device"
+    return trace + [-number for number in number_of.values()]
+
+
+def training():
+    """Two steps of a transformer with AdamW."""
+    import torch
+
+    device = "openreg"
+    layer = torch.nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True)
+    model = torch.nn.Sequential(torch.nn.Embedding(8000, 256), torch.nn.TransformerEncoder(layer, 6), torch.nn.Linear(256, 8000)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for batch in (16, 12):
+        tokens = torch.randint(8000, (batch, 128), device=device)
+        loss = torch.nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def generate():
+    """100 tokens from a decoder whose keys and values grow by concatenation."""
+    import torch
+
+    device, heads, width, layers = "openreg", 8, 512, 6
+    weights = [[torch.randn(width, 3 * width, device=device), torch.randn(width, width, device=device)] for _ in range(layers)]
+    with torch.no_grad():
+        cache = [None] * layers
+        x = torch.randn(16, 64, width, device=device)
+        for _ in range(100):
+            for number, (into, out) in enumerate(weights):
+                q, k, v = (x @ into).view(16, -1, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+                if cache[number] is not None:
+                    k, v = torch.cat([cache[number][0], k], 2), torch.cat([cache[number][1], v], 2)
+                cache[number] = k, v
+                weight = (q @ k.transpose(-1, -2)).softmax(-1)
+                x = x + (weight @ v).transpose(1, 2).flatten(2) @ out * 0.01
+            x = torch.nn.functional.layer_norm(x[:, -1:], (width,))
+
+
+if __name__ == "__main__":
+    import torch_openreg  # noqa: F401
+
+    FOLDER.mkdir(exist_ok=True)
+    for name, work in (("training", training), ("generate", generate)):
+        trace = record(work)
+        (FOLDER / f"{name}.txt").write_text("\n".join(map(str, trace)) + "\n")
+        print(f"{name}: {sum(size > 0 for size in trace)} allocations, {max(trace)} bytes the largest")
