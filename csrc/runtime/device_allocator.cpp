@@ -76,6 +76,7 @@ class Allocator final : public c10::DeviceAllocator {
   bool initialized() override { return driver_started(); }
 
   void emptyCache(c10::MempoolId_t pool) override {
+    if (!driver_started() || driver_stopped()) return;
     for (auto& entry : heaps().of_device) {
       if (DeviceHeap* heap = entry.load(std::memory_order_acquire)) heap->empty_cache(pool);
     }

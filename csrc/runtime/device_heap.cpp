@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/stream.h"
 
@@ -40,7 +41,8 @@ class MemoryReport {
 }  // namespace
 
 DeviceHeap::DeviceHeap(c10::DeviceIndex device, BlockTable& table)
-    : device_(device), table_(table), arena_(this), pool_({0, 0}), fraction_(allocator_config().memory_fraction) {
+    : device_(device), table_(table), arena_(this), pool_({0, 0}), granularity_bytes_(device_info(device).allocation_granularity_bytes),
+      fraction_(allocator_config().memory_fraction) {
   uint64_t free_bytes = 0;
   check(hal().mem_info(driver_device(device), &free_bytes, &total_bytes_), "Reading the device's memory");
 }
@@ -149,7 +151,7 @@ void DeviceHeap::trim(Block* block, const Request& request) {
   const uint64_t rest_bytes = block->size_bytes - request.size_bytes;
   const bool sparing = block->large && block->expandable == nullptr;
   if (sparing ? rest_bytes <= kSmallRequest : rest_bytes == 0) return;
-  if (block->home->pool().no_split || (block->large && request.size_bytes >= request.config.max_split_bytes)) return;
+  if (!request.cached || block->home->pool().no_split || (block->large && request.size_bytes >= request.config.max_split_bytes)) return;
   insert_free(split(block, request.size_bytes));
 }
 

@@ -158,6 +158,7 @@ class DeviceHeap {
   uint64_t epoch_ = 0;               // Note [Giving segments back]
   uint64_t allocations_ = 0;         // ever made: the clock of garbage collection
   uint64_t total_bytes_ = 0;         // the device's memory
+  const uint64_t granularity_bytes_;
   double fraction_ = 1;
 };
 

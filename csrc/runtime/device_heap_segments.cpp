@@ -57,7 +57,7 @@ Block* DeviceHeap::grow(const Request& request, Lock& lock) {
   const PoolInUse in_use(request.home.pool());
   if (request.config.garbage_collection_threshold > 0) collect_garbage(request, lock);
   if (Block* block = from_driver(request)) return block;
-  const uint64_t least = request.cached ? least_segment(request.size_bytes, request.large) : request.size_bytes;
+  const uint64_t least = request.cached ? least_segment(request.size_bytes, request.large) : round_up(request.size_bytes, granularity_bytes_);
   if (static_cast<double>(least) <= fraction_ * static_cast<double>(total_bytes_)) {
     ++stats_.num_alloc_retries;
     flush({0, 0}, lock);
@@ -75,7 +75,7 @@ Block* DeviceHeap::grow(const Request& request, Lock& lock) {
 // New memory as one free block in the lists; null when the driver has none. Where a segment of the usual size does not fit any more, one
 // that just fits the request is tried.
 Block* DeviceHeap::from_driver(const Request& request) {
-  if (!request.cached) return new_segment(request, request.size_bytes);
+  if (!request.cached) return new_segment(request, round_up(request.size_bytes, granularity_bytes_));
   if (request.config.expandable_segments && !request.home.pool().no_split) {
     if (Block* block = extend(request)) return block;
   }

@@ -25,7 +25,7 @@ TENSORS = 100_000
 TARGET = 1.25
 RESIDENT_MIB = 256
 TRACES = {
-    "random": "Sizes from 16 bytes to 16 MiB, most blocks die young, 1 GiB in use",
+    "random": "Random sizes from 16 bytes to 16 MiB, random lifetimes, about 1 GiB in use",
     "training": "Two training steps of a transformer, again and again",
     "generate": "100 tokens with growing keys and values, again and again",
 }

@@ -5,6 +5,8 @@ A trace is a list of numbers: n > 0 allocates n bytes, and -1 frees the first al
 
 from __future__ import annotations
 
+import gc
+import heapq
 import random
 from pathlib import Path
 
@@ -12,22 +14,17 @@ FOLDER = Path(__file__).with_name("traces")
 RECORDED = ("training", "generate")
 
 
-def random_trace(seed: int, allocations: int, live_bytes: int = 1 << 30) -> list[int]:
-    """Sizes from bytes to 16 MiB, most of them small; most blocks die young, some live long; about live_bytes are in use."""
+def random_trace(seed: int, allocations: int) -> list[int]:
+    """Sizes from 16 bytes to 16 MiB, most of them small, and lifetimes of 10, 1,000 or 10,000 allocations on average, drawn apart from each
+    other; about 1 GiB is in use."""
     rng = random.Random(seed)
-    trace, live, total = [], [], 0
+    trace, deaths = [], []
     for number in range(1, allocations + 1):
-        size = int(2 ** rng.uniform(4, rng.choice([12, 16, 20, 24])))
-        trace.append(size)
-        live.append((number, size))
-        total += size
-        while total > live_bytes or (live and rng.random() < 0.45):
-            # Of the last ones mostly.
-            place = max(0, len(live) - 1 - int(rng.expovariate(0.05))) if rng.random() < 0.9 else rng.randrange(len(live))
-            index, freed = live.pop(place)
-            total -= freed
-            trace.append(-index)
-    return trace + [-index for index, _ in live]
+        while deaths and deaths[0][0] <= number:
+            trace.append(-heapq.heappop(deaths)[1])
+        trace.append(int(2 ** rng.uniform(4, rng.choice([12, 16, 20, 24]))))
+        heapq.heappush(deaths, (number + rng.expovariate(1 / rng.choice([10, 1000, 10_000])), number))
+    return trace + [-number for _, number in sorted(deaths)]
 
 
 def recorded_trace(name: str) -> list[int]:
@@ -35,31 +32,28 @@ def recorded_trace(name: str) -> list[int]:
 
 
 def record(work) -> list[int]:
-    """What `work()` allocates and frees on the device, from the profiler's events."""
+    """What `work()` allocates and frees on the device, from the profiler's events. Those have sizes and no addresses: a free counts as that of
+    the youngest block of its size."""
+    import torch
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, record_shapes=False) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         work()
-    # In the order of the tree, because several events may have one time.
-    events, stack = [], list(reversed(seen.profiler.kineto_results.experimental_event_tree()))
-    while stack:
-        event = stack.pop()
-        stack += reversed(event.children)
-        if event.name == "[memory]" and event.extra_fields.device.type != "cpu":
-            events.append((event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size))
-    events.sort(key=lambda event: event[0])
-    trace, number_of, count = [], {}, 0
-    for _, pointer, size in events:
+        gc.collect()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    trace, live, count = [], {}, 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        if event.device_type() != torch._C._autograd.DeviceType.PrivateUse1:
+            continue
+        size = event.nbytes()
         if size > 0:
-            if pointer in number_of:  # its free was on a thread that the profiler does not watch
-                trace.append(-number_of.pop(pointer))
             count += 1
-            number_of[pointer] = count
+            live.setdefault(size, []).append(count)
             trace.append(size)
-        elif pointer in number_of:
-            trace.append(-number_of.pop(pointer))
-    assert count, "the profiler saw no memory of the device"
-    return trace + [-number for number in number_of.values()]
+        elif live.get(-size):
+            trace.append(-live[-size].pop())
+    assert trace, "the profiler saw no memory of the device"
+    return trace + [-number for numbers in live.values() for number in numbers]
 
 
 def training():

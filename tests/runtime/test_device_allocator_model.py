@@ -139,7 +139,7 @@ class Model:
         del tensor
         if pool is not None and any(pool == one.id for one in self.pools):
             self.cached.append((address, address + size, pool))
-        return [found for found, _ in uses]
+        return uses
 
     def drop_pool(self, rng):
         pool = self.pools.pop(rng.randrange(len(self.pools)))
@@ -147,8 +147,9 @@ class Model:
 
     def check(self):
         now = self.stats()
-        assert now["allocation.all.current"] == len(self.live)
-        assert now["requested_bytes.all.current"] == sum(size for _, size, *_ in self.live)
+        results = sum(map(len, self.uses.values()))  # of one byte each
+        assert now["allocation.all.current"] == len(self.live) + results
+        assert now["requested_bytes.all.current"] == sum(size for _, size, *_ in self.live) + results
         least = sum(-(-size // 512) * 512 for _, size, *_ in self.live)
         assert least <= now["allocated_bytes.all.current"] <= now["active_bytes.all.current"] <= now["reserved_bytes.all.current"]
         assert now["active_bytes.all.current"] + now["inactive_split_bytes.all.current"] <= now["reserved_bytes.all.current"]
@@ -178,7 +179,9 @@ def run(steps, seed):
     found = []
 
     def right():
-        assert all(one.item() for one in found), "a stream read a block after it was handed out again"
+        for _, event in found:
+            event.synchronize()
+        assert all(result.item() for result, _ in found), "a stream read a block after it was handed out again"
         found.clear()
 
     for step in range(steps):
@@ -209,8 +212,8 @@ def run(steps, seed):
         elif choice < 0.995:
             torch.openreg.reset_peak_memory_stats(model.index)
         if step % 10 == 0:
-            model.check()
             right()
+            model.check()
     for model in models:
         while model.live:
             found += model.free_one(rng, verify=True)
