@@ -64,7 +64,7 @@ class Model:
         return self.torch.openreg.get_per_process_memory_fraction(self.device) * total
 
     def allocate(self, rng, tag):
-        import torch_openreg
+        from torch_openreg import _C
 
         torch = self.torch
         exponent = rng.choice([6, 9, 10, 13, 16, 19, 20, 21, 22, 23, 24])
@@ -88,7 +88,7 @@ class Model:
         after = torch.openreg.memory_reserved(self.device)
         assert after <= max(reserved, self.limit()), "the memory fraction was passed"
         self.place(tensor.data_ptr(), size, pool)
-        if not torch_openreg._C.memory_caching():
+        if not _C.memory_caching():
             self.uncached.add(tensor.data_ptr())
         if size <= 65536:
             with torch.openreg.stream(stream):
