@@ -222,3 +222,15 @@ def test_observers_see_the_numbers_before_the_error(python):
         assert "mine" in str(error) and not isinstance(error, torch.OutOfMemoryError)
     assert block(10).numel() == 10
     """, env={"OPENREG_MEMORY": "64MiB"})
+
+
+def test_the_documentation_has_every_setting():
+    import importlib.util
+    from pathlib import Path
+
+    path = Path(__file__).resolve().parents[1] / "repo" / "generate_settings.py"
+    spec = importlib.util.spec_from_file_location("generate_settings", path)
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    text = generate.PAGE.read_text()
+    assert generate.with_table(text) == text, f"run {path}"
