@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 #define OPENREG_HAL_MAJOR 1
-#define OPENREG_HAL_MINOR 0
+#define OPENREG_HAL_MINOR 1
 
 /* ---- Status ----------------------------------------------------------------
  * Values, never exceptions: nothing throws, aborts or exits across this line. */
@@ -89,6 +89,12 @@ typedef struct openreg_device_info {
   int32_t capability_major, capability_minor;
   int32_t priority_least, priority_greatest; /* lower number = more urgent, as in CUDA */
 } openreg_device_info;
+
+/* A process that has memory on a device. */
+typedef struct openreg_process {
+  int64_t pid;
+  uint64_t bytes; /* of device memory */
+} openreg_process;
 
 /* A snapshot of one stream, for stall reports. The caller sets struct_size. */
 typedef struct openreg_stream_info {
@@ -277,6 +283,31 @@ typedef struct openreg_driver {
   /* Enqueues host code; otherwise as launch_kernel. When this returns an error, `desc->cleanup` is not called. */
   openreg_status (*launch_host_func)(openreg_stream stream, openreg_host_func fn, const void* args, uint64_t size,
                                      const openreg_launch_desc* desc);
+
+  /* -- memory that grows (1.1) -- */
+
+  /* (optional) Reserves `bytes` of device addresses without memory, a multiple of the allocation granularity, aligned to
+   * 2 MiB or more. The caller owns them. OUT_OF_MEMORY when no range of that length is left. Default (null or UNSUPPORTED):
+   * memory comes from mem_alloc only. A driver has all four entries or none. */
+  openreg_status (*mem_reserve)(int32_t device, uint64_t bytes, void** ptr);
+
+  /* (optional) Gives a reservation back. INVALID_VALUE for any other pointer, and while memory is mapped in it. Default: as mem_reserve. */
+  openreg_status (*mem_unreserve)(int32_t device, void* ptr);
+
+  /* (optional) Puts memory, contents undefined, behind `bytes` of a reservation from `ptr` on, multiples of the granularity. Copies, fills and
+   * mem_query take memory that is mapped side by side in one reservation for one allocation. OUT_OF_MEMORY when the capacity is
+   * used up, INVALID_VALUE when the range leaves the reservation or part of it is mapped. Blocks as mem_alloc. Default: as mem_reserve. */
+  openreg_status (*mem_map)(int32_t device, void* ptr, uint64_t bytes);
+
+  /* (optional) Takes the memory away again; all of the range is mapped, and the caller has made sure that no queued task uses it.
+   * INVALID_VALUE otherwise. Default: as mem_reserve. */
+  openreg_status (*mem_unmap)(int32_t device, void* ptr, uint64_t bytes);
+
+  /* -- processes (1.1) -- */
+
+  /* (optional) The processes of this user that hold memory of the device, this one included: at most *count into `processes`; *count
+   * becomes how many there are. Processes that the driver may not look at are left out. Default (null or UNSUPPORTED): unknown. */
+  openreg_status (*device_processes)(int32_t device, openreg_process* processes, uint32_t* count);
 } openreg_driver;
 
 /* The one exported symbol. Returns OK and the table (static storage of the driver), or UNSUPPORTED when the driver does not

@@ -6,7 +6,6 @@
 #include "python/module.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
-#include "runtime/host_allocator.h"
 #include "runtime/launch.h"
 
 namespace py = pybind11;
@@ -52,27 +51,6 @@ py::dict device_properties(int device) {
   return info;
 }
 
-py::dict host_memory_stats() {
-  start_driver();
-  const at::HostStats stats = host_allocator()->get_stats();
-  py::dict result;
-  const auto add = [&](const char* name, const c10::CachingAllocator::Stat& stat) {
-    py::dict entry;
-    entry["current"] = stat.current;
-    entry["peak"] = stat.peak;
-    entry["allocated"] = stat.allocated;
-    entry["freed"] = stat.freed;
-    result[name] = entry;
-  };
-  add("allocated_bytes", stats.allocated_bytes);
-  add("allocations", stats.allocations);
-  add("active_bytes", stats.active_bytes);
-  add("active_requests", stats.active_requests);
-  result["num_host_alloc"] = stats.num_host_alloc;
-  result["num_host_free"] = stats.num_host_free;
-  return result;
-}
-
 }  // namespace
 
 void bind_device(py::module_& m) {
@@ -94,7 +72,6 @@ void bind_device(py::module_& m) {
         }));
   m.def("device_properties", wrap_pybind_function(device_properties));
   m.def("synchronize", wrap_pybind_function_no_gil([index](int device) { synchronize_device(index(device)); }));
-  m.def("host_memory_stats", wrap_pybind_function(host_memory_stats));
   m.def("launch_blocking", []() { return launch_blocking(); });
 }
 

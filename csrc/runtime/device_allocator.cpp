@@ -41,21 +41,15 @@ DeviceHeap& create_heap(c10::DeviceIndex device) {
   return *entry.load();
 }
 
-// Throws for a device that does not exist.
-DeviceHeap& heap_of(c10::DeviceIndex device) {
-  const auto index = static_cast<size_t>(static_cast<uint8_t>(device));
-  if (C10_LIKELY(index < kMaxDevices)) {
-    if (DeviceHeap* heap = heaps().of_device[index].load(std::memory_order_acquire)) return *heap;
-  }
-  return create_heap(device);
+bool release_block(void* address) noexcept {
+  Block* block = heaps().table.find(address);
+  return block != nullptr && block->heap->release(block, address);
 }
 
 // The deleter of every DataPtr from here; its context is the device address (Note [Block lookup]). Host threads only. In a forked child
 // and after the driver has stopped the memory is not ours any more.
 void release_device_memory(void* address) noexcept {
-  if (address == nullptr || !driver_started() || driver_stopped()) return;
-  Block* block = heaps().table.find(address);
-  if (block != nullptr && block->heap->release(block, address)) return;
+  if (address == nullptr || !driver_started() || driver_stopped() || release_block(address)) return;
   std::fprintf(stderr, "torch_openreg: %p was freed, but it is not an allocated block of device memory (freed twice?)\n", address);
 }
 
@@ -82,17 +76,17 @@ class Allocator final : public c10::DeviceAllocator {
   bool initialized() override { return driver_started(); }
 
   void emptyCache(c10::MempoolId_t pool) override {
-    if (pool != c10::MempoolId_t{0, 0}) return;
+    if (!driver_started() || driver_stopped()) return;
     for (auto& entry : heaps().of_device) {
-      if (DeviceHeap* heap = entry.load(std::memory_order_acquire)) heap->empty_cache();
+      if (DeviceHeap* heap = entry.load(std::memory_order_acquire)) heap->empty_cache(pool);
     }
   }
 
   void recordStream(const c10::DataPtr& data, c10::Stream stream) override { record_block_on_stream(data.get(), stream); }
 
-  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override { return heap_of(device).stats(); }
-  void resetAccumulatedStats(c10::DeviceIndex device) override { heap_of(device).reset_accumulated_stats(); }
-  void resetPeakStats(c10::DeviceIndex device) override { heap_of(device).reset_peak_stats(); }
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override { return device_heap(device).stats(); }
+  void resetAccumulatedStats(c10::DeviceIndex device) override { device_heap(device).reset_accumulated_stats(); }
+  void resetPeakStats(c10::DeviceIndex device) override { device_heap(device).reset_peak_stats(); }
 
   std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex device) override {
     check_device(device);
@@ -109,14 +103,40 @@ c10::DeviceAllocator* device_allocator() {
   return leaked;
 }
 
-void register_device_allocator() { c10::SetAllocator(c10::DeviceType::PrivateUse1, device_allocator()); }
+void register_device_allocator() {
+  register_allocator_config();
+  c10::SetAllocator(c10::DeviceType::PrivateUse1, device_allocator());
+}
+
+DeviceHeap& device_heap(c10::DeviceIndex device) {
+  const auto index = static_cast<size_t>(static_cast<uint8_t>(device));
+  if (C10_LIKELY(index < kMaxDevices)) {
+    if (DeviceHeap* heap = heaps().of_device[index].load(std::memory_order_acquire)) return *heap;
+  }
+  return create_heap(device);
+}
 
 c10::DataPtr allocate_device_memory(c10::DeviceIndex device, size_t bytes) {
-  DeviceHeap& heap = heap_of(device);
+  DeviceHeap& heap = device_heap(device);
   hal();  // raises in a forked child
   void* address = bytes == 0 ? nullptr : heap.allocate(bytes, current_stream(device).id());
   return {address, address, &release_device_memory, c10::Device(c10::DeviceType::PrivateUse1, device)};
 }
+
+void* allocate_device_block(c10::Stream stream, size_t bytes) {
+  DeviceHeap& heap = device_heap(stream.device_index());
+  hal();
+  stream_handle(stream);  // refuses a stream that the device does not have
+  return bytes == 0 ? nullptr : heap.allocate(bytes, stream.id());
+}
+
+void free_device_block(void* address) {
+  if (address == nullptr) return;
+  TORCH_CHECK_VALUE(release_block(address), address, " is not the address of an allocated block of device memory (freed twice?).");
+}
+
+void set_memory_fraction(c10::DeviceIndex device, double fraction) { device_heap(device).set_memory_fraction(fraction); }
+double memory_fraction(c10::DeviceIndex device) { return device_heap(device).memory_fraction(); }
 
 void record_block_on_stream(void* block_address, c10::Stream stream) {
   if (block_address == nullptr) return;

@@ -17,6 +17,15 @@ void register_device_allocator();
 // then the pointer is null. Throws c10::OutOfMemoryError after flushing and retrying. Any thread.
 OPENREG_API c10::DataPtr allocate_device_memory(c10::DeviceIndex device, size_t bytes);
 
+// The same by address, for other libraries: memory for use on `stream`, null for 0 bytes; to be given back with free_device_block, which
+// throws ValueError for an address that is not such a block. Any thread.
+OPENREG_API void* allocate_device_block(c10::Stream stream, size_t bytes);
+OPENREG_API void free_device_block(void* address);
+
+// The part of the device's memory, 0 to 1, that this process may reserve.
+OPENREG_API void set_memory_fraction(c10::DeviceIndex device, double fraction);
+OPENREG_API double memory_fraction(c10::DeviceIndex device);
+
 // Memory that a running or queued task on `stream` uses too is reused only after that task: record_stream's rule for a raw block
 // address. Nothing happens for an address that is not this allocator's.
 OPENREG_API void record_block_on_stream(void* block, c10::Stream stream);

@@ -1,11 +1,9 @@
-// Allocation, release, deferral and flushing on one device.
+// Allocation, release and deferral on one device, pools and statistics. device_heap_segments.cpp deals with the driver.
 #include "runtime/device_heap.h"
 
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <limits>
-#include <sstream>
 #include <utility>
 
 #include "runtime/device.h"
@@ -16,31 +14,10 @@ namespace openreg {
 
 namespace {
 
-using c10::CachingAllocator::Stat;
-using c10::CachingAllocator::StatArray;
-using c10::CachingDeviceAllocator::DeviceStats;
+using c10::CachingDeviceAllocator::RecordContext;
+using c10::CachingDeviceAllocator::TraceEntry;
 
 constexpr uint64_t kLargestRequest = uint64_t{1} << 60;  // bytes; beyond it rounding could overflow, and no device has it
-
-uint64_t round_up(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / step * step; }
-
-// A StatArray has the total, small blocks and large blocks, in this order.
-void add(StatArray& stat, bool large, uint64_t amount) {
-  stat[0].increase(amount);
-  stat[large ? 2 : 1].increase(amount);
-}
-void subtract(StatArray& stat, bool large, uint64_t amount) {
-  stat[0].decrease(amount);
-  stat[large ? 2 : 1].decrease(amount);
-}
-
-template <class F>
-void for_each_array(DeviceStats& stats, F&& f) {
-  for (StatArray* array : {&stats.allocation, &stats.segment, &stats.active, &stats.inactive_split, &stats.allocated_bytes,
-                           &stats.reserved_bytes, &stats.active_bytes, &stats.inactive_split_bytes, &stats.requested_bytes}) {
-    for (Stat& stat : *array) f(stat);
-  }
-}
 
 // Reports to a profiler of the calling thread, if there is one. Constructed before the mutex is taken, used after it is released.
 class MemoryReport {
@@ -54,9 +31,6 @@ class MemoryReport {
   void send(void* address, int64_t bytes) const {
     if (enabled_) c10::reportMemoryUsageToProfiler(address, bytes, allocated_, reserved_, {c10::DeviceType::PrivateUse1, device_});
   }
-  void send_out_of_memory(int64_t bytes) const {
-    if (enabled_) c10::reportOutOfMemoryToProfiler(bytes, allocated_, reserved_, {c10::DeviceType::PrivateUse1, device_});
-  }
 
  private:
   const bool enabled_;
@@ -67,30 +41,42 @@ class MemoryReport {
 }  // namespace
 
 DeviceHeap::DeviceHeap(c10::DeviceIndex device, BlockTable& table)
-    : device_(device), table_(table), arena_(this), pool_({0, 0}) {
-  stats_.max_split_size = std::numeric_limits<int64_t>::max();  // no limit
+    : device_(device), table_(table), arena_(this), pool_({0, 0}), granularity_bytes_(device_info(device).allocation_granularity_bytes),
+      fraction_(allocator_config().memory_fraction) {
+  uint64_t free_bytes = 0;
+  check(hal().mem_info(driver_device(device), &free_bytes, &total_bytes_), "Reading the device's memory");
 }
 
 void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
+  const AllocatorConfig& config = allocator_config();
   MemoryReport report(device_);
-  std::unique_lock<std::mutex> lock(mutex_);
+  MemoryContext context = memory_context(RecordContext::STATE);
+  Lock lock(mutex_);
   if (waiting_count_ != 0) collect_completed();
-  if (bytes > kLargestRequest) throw_out_of_memory(bytes, lock);
+  ++allocations_;
 
-  const uint64_t size_bytes = round_up(bytes, kBlockAlignment);
-  FreeBlocks& home = pool_.of(stream);
-  Block* block = home.best_fit(size_bytes, size_bytes > kSmallRequest);
-  if (block == nullptr) block = grow(home, size_bytes, bytes, lock);
+  const bool possible = bytes <= kLargestRequest;
+  const uint64_t size_bytes = possible ? config.rounded(bytes) : bytes;
+  const Request request{config, pool_for(stream).of(stream), bytes, size_bytes, size_bytes > kSmallRequest, memory_caching(), context};
+  Block* block = possible && request.cached ? find_free(request.home, request) : nullptr;
+  if (block == nullptr && possible) block = grow(request, lock);
+  if (block == nullptr) fail(request, lock);
   remove_free(block);
-  trim(block, size_bytes);
+  trim(block, request);
 
   block->state = BlockState::in_use;
   block->requested_bytes = bytes;
+  record(TraceEntry::ALLOC, *block, bytes, context);
+  block->context = std::move(context);
   add(stats_.allocation, block->large, 1);
   add(stats_.allocated_bytes, block->large, block->size_bytes);
   add(stats_.requested_bytes, block->large, bytes);
   add(stats_.active, block->large, 1);
   add(stats_.active_bytes, block->large, block->size_bytes);
+  if (block->size_bytes >= config.max_split_bytes) {
+    block->oversize = true;
+    stats_.oversize_allocations.increase(1);
+  }
   report.take(stats_);
   void* address = block->address;
   const int64_t reported = static_cast<int64_t>(block->size_bytes);
@@ -101,19 +87,33 @@ void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
 
 bool DeviceHeap::release(Block* block, const void* address) noexcept {
   MemoryReport report(device_);
-  std::unique_lock<std::mutex> lock(mutex_);
+  const MemoryContext context = memory_context(RecordContext::ALL);
+  Lock lock(mutex_);
   if (block->state != BlockState::in_use || block->address != address) return false;
   const int64_t reported = static_cast<int64_t>(block->size_bytes);
   subtract(stats_.allocation, block->large, 1);
   subtract(stats_.allocated_bytes, block->large, block->size_bytes);
   subtract(stats_.requested_bytes, block->large, block->requested_bytes);
+  if (block->oversize) {
+    block->oversize = false;
+    stats_.oversize_allocations.decrease(1);
+  }
   report.take(stats_);
+  record(TraceEntry::FREE_REQUESTED, *block, block->requested_bytes, context ? context : block->context);
+  const bool cached = block->cached;
+  if (!cached) block->users.emplace_back(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device_), block->home->stream());
   if (block->users.empty()) {
-    coalesce(block);
-    lock.unlock();
+    finish(block, context);
   } else {
     defer(block, lock);
   }
+  if (!cached) {
+    try {
+      collect_completed();
+    } catch (const std::exception&) {  // the driver did not take the memory back: it stays reserved
+    }
+  }
+  lock.unlock();
   report.send(const_cast<void*>(address), -reported);
   return true;
 }
@@ -126,96 +126,66 @@ void DeviceHeap::record_stream(Block* block, const void* address, c10::Stream st
   if (std::find(block->users.begin(), block->users.end(), stream) == block->users.end()) block->users.push_back(stream);
 }
 
-void DeviceHeap::empty_cache() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  flush(lock);
+void DeviceHeap::record(Action action, const Block& block, uint64_t bytes, const MemoryContext& context) const {
+  MemoryRecorder* recorder = memory_recorder.load(std::memory_order_acquire);
+  if (C10_LIKELY(recorder == nullptr)) return;
+  const FreeBlocks& home = *block.home;
+  recorder->record({action, device_, reinterpret_cast<uint64_t>(block.address), bytes, home.stream(), home.pool().id()}, context);
 }
 
-DeviceStats DeviceHeap::stats() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return stats_;
+// ---- Free blocks ------------------------------------------------------------
+
+// The block that serves the request, still in the lists. Blocks that are not split serve only requests about as large.
+Block* DeviceHeap::find_free(FreeBlocks& home, const Request& request) const {
+  Block* block = home.best_fit(request.size_bytes, request.large);
+  if (block == nullptr || !request.large || block->expandable != nullptr) return block;
+  const uint64_t limit = request.config.max_split_bytes;
+  const bool too_large = request.size_bytes < limit ? block->size_bytes >= limit
+                                                    : block->size_bytes >= request.size_bytes + request.config.max_non_split_rounding_bytes;
+  return too_large ? nullptr : block;
 }
 
-void DeviceHeap::reset_accumulated_stats() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  for_each_array(stats_, [](Stat& stat) { stat.reset_accumulated(); });
-  stats_.num_alloc_retries = stats_.num_ooms = stats_.num_sync_all_streams = stats_.num_device_alloc = stats_.num_device_free = 0;
-  stats_.oversize_allocations.reset_accumulated();
-  stats_.oversize_segments.reset_accumulated();
+// Cuts what the block has beyond the request off as a free block, where that is worth a block: from large ones only more than the small
+// pool could have served, except in expandable segments, where the next page joins it.
+void DeviceHeap::trim(Block* block, const Request& request) {
+  const uint64_t rest_bytes = block->size_bytes - request.size_bytes;
+  const bool sparing = block->large && block->expandable == nullptr;
+  if (sparing ? rest_bytes <= kSmallRequest : rest_bytes == 0) return;
+  if (!request.cached || block->home->pool().no_split || (block->large && request.size_bytes >= request.config.max_split_bytes)) return;
+  insert_free(split(block, request.size_bytes));
 }
 
-void DeviceHeap::reset_peak_stats() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  for_each_array(stats_, [](Stat& stat) { stat.reset_peak(); });
-  stats_.oversize_allocations.reset_peak();
-  stats_.oversize_segments.reset_peak();
-}
-
-// A free block of at least size_bytes, in the lists, when they had none: from a new segment, if need be after a flush. Where a
-// segment of the usual size does not fit any more, one that just fits the request is tried before anything is flushed.
-Block* DeviceHeap::grow(FreeBlocks& home, uint64_t size_bytes, size_t requested_bytes, std::unique_lock<std::mutex>& lock) {
-  const bool large = size_bytes > kSmallRequest;
-  const uint64_t least = large ? round_up(size_bytes, kSegmentStep) : kSmallSegment;
-  const uint64_t usual = large && size_bytes < kOwnSegment ? kLargeSegment : least;
-  auto from_driver = [&]() -> Block* {
-    Block* block = new_segment(home, usual, large);
-    return block == nullptr && least < usual ? new_segment(home, least, large) : block;
-  };
-
-  if (Block* block = from_driver()) return block;
-  uint64_t free_bytes = 0, total_bytes = 0;
-  check(hal().mem_info(driver_device(device_), &free_bytes, &total_bytes), "Reading the device's free memory");
-  if (least <= total_bytes) {
-    ++stats_.num_alloc_retries;
-    flush(lock);
-    if (Block* block = home.best_fit(size_bytes, large)) return block;
-    if (Block* block = from_driver()) return block;
-  }
-  throw_out_of_memory(requested_bytes, lock);
-}
-
-// A new segment as one free block in the lists; null when the driver has no memory for it.
-Block* DeviceHeap::new_segment(FreeBlocks& home, uint64_t size_bytes, bool large) {
-  void* address = nullptr;
-  const openreg_status status = hal().mem_alloc(driver_device(device_), size_bytes, &address);
-  if (status == OPENREG_OUT_OF_MEMORY) return nullptr;
-  check(status, "Allocating device memory");
-  Block* block = arena_.make();
-  table_.set(address, block);
-  block->address = static_cast<char*>(address);
-  block->size_bytes = size_bytes;
-  block->home = &home;
-  block->large = large;
-  add(stats_.segment, large, 1);
-  add(stats_.reserved_bytes, large, size_bytes);
-  ++stats_.num_device_alloc;
-  insert_free(block);
-  return block;
-}
-
-// Cuts what the block has beyond size_bytes off as a free block, where that is worth a block: from large ones only more than the small
-// pool could have served.
-void DeviceHeap::trim(Block* block, uint64_t size_bytes) {
-  const uint64_t rest_bytes = block->size_bytes - size_bytes;
-  if (block->large ? rest_bytes <= kSmallRequest : rest_bytes == 0) return;
+// Cuts the block; the part beyond size_bytes is returned, in no list.
+Block* DeviceHeap::split(Block* block, uint64_t size_bytes) {
   Block* rest = arena_.make();
   rest->address = block->address + size_bytes;
   table_.set(rest->address, rest);
-  rest->size_bytes = rest_bytes;
+  rest->size_bytes = block->size_bytes - size_bytes;
   rest->home = block->home;
   rest->large = block->large;
+  rest->expandable = block->expandable;
   rest->lower = block;
   rest->upper = block->upper;
   if (rest->upper != nullptr) rest->upper->lower = rest;
   block->upper = rest;
   block->size_bytes = size_bytes;
-  insert_free(rest);
+  return rest;
+}
+
+void DeviceHeap::absorb_upper(Block* block) {
+  Block* upper = block->upper;
+  table_.set(upper->address, nullptr);
+  block->size_bytes += upper->size_bytes;
+  block->upper = upper->upper;
+  if (block->upper != nullptr) block->upper->lower = block;
+  arena_.recycle(upper);
 }
 
 void DeviceHeap::insert_free(Block* block) {
   block->state = BlockState::free;
+  block->freed_at = allocations_;
   block->home->insert(block);
-  if (block->whole_segment()) return;
+  if (block->whole_segment() || block->expandable != nullptr) return;
   add(stats_.inactive_split, block->large, 1);
   add(stats_.inactive_split_bytes, block->large, block->size_bytes);
 }
@@ -223,23 +193,13 @@ void DeviceHeap::insert_free(Block* block) {
 void DeviceHeap::remove_free(Block* block) {
   block->home->remove(block);
   block->idle_epoch = 0;
-  if (block->whole_segment()) return;
+  if (block->whole_segment() || block->expandable != nullptr) return;
   subtract(stats_.inactive_split, block->large, 1);
   subtract(stats_.inactive_split_bytes, block->large, block->size_bytes);
 }
 
-// Ends the block's activity: joins it with free neighbours and puts the result into the lists.
-void DeviceHeap::coalesce(Block* block) {
-  subtract(stats_.active, block->large, 1);
-  subtract(stats_.active_bytes, block->large, block->size_bytes);
-  auto absorb_upper = [this](Block* lower) {
-    Block* upper = lower->upper;
-    table_.set(upper->address, nullptr);
-    lower->size_bytes += upper->size_bytes;
-    lower->upper = upper->upper;
-    if (lower->upper != nullptr) lower->upper->lower = lower;
-    arena_.recycle(upper);
-  };
+// Joins a block that is in no list with its free neighbours; the result is in no list.
+Block* DeviceHeap::merge(Block* block) {
   if (block->upper != nullptr && block->upper->state == BlockState::free) {
     remove_free(block->upper);
     absorb_upper(block);
@@ -249,12 +209,26 @@ void DeviceHeap::coalesce(Block* block) {
     remove_free(block);
     absorb_upper(block);
   }
-  insert_free(block);
+  return block;
 }
+
+// Ends the block's activity.
+void DeviceHeap::finish(Block* block, const MemoryContext& context) {
+  record(TraceEntry::FREE_COMPLETED, *block, block->requested_bytes, context ? context : block->context);
+  block->context.reset();
+  subtract(stats_.active, block->large, 1);
+  subtract(stats_.active_bytes, block->large, block->size_bytes);
+  const bool cached = block->cached;
+  block = merge(block);
+  insert_free(block);
+  if (!cached) give_back(block);
+}
+
+// ---- Waiting for other streams ----------------------------------------------
 
 // Records an event on every stream that used the block and lets it wait for them. The driver is called without the mutex. A block for
 // which an event could not be recorded (a lost device) is never reused.
-void DeviceHeap::defer(Block* block, std::unique_lock<std::mutex>& lock) {
+void DeviceHeap::defer(Block* block, Lock& lock) {
   block->state = BlockState::pending;
   block->pending_events = static_cast<uint32_t>(block->users.size());
   std::vector<c10::Stream> users;
@@ -275,7 +249,6 @@ void DeviceHeap::defer(Block* block, std::unique_lock<std::mutex>& lock) {
   lock.lock();
   for (size_t i = 0; i < recorded; ++i) waiting_queue(users[i]).waiting.push_back({std::move(events[i]), block});
   waiting_count_ += recorded;
-  lock.unlock();
 }
 
 DeviceHeap::WaitingQueue& DeviceHeap::waiting_queue(c10::Stream stream) {
@@ -292,72 +265,105 @@ void DeviceHeap::collect_completed() {
       queue.spare.push_back(std::move(queue.waiting.front().event));
       queue.waiting.pop_front();
       --waiting_count_;
-      if (--block->pending_events == 0) coalesce(block);
+      if (--block->pending_events == 0) finish(block, nullptr);
     }
   }
 }
 
-// Frees pending blocks and gives whole free segments back: Note [Giving segments back]. Releases the mutex while it waits.
-void DeviceHeap::flush(std::unique_lock<std::mutex>& lock) {
-  ++stats_.num_sync_all_streams;
-  std::vector<c10::Stream> awaited;
-  for (const WaitingQueue& queue : queues_) {
-    if (!queue.waiting.empty()) awaited.push_back(queue.stream);
-  }
-  if (!awaited.empty()) {
-    lock.unlock();
-    for (c10::Stream stream : awaited) synchronize_stream(stream);
-    lock.lock();
-    collect_completed();
-  }
+// ---- Pools ------------------------------------------------------------------
 
-  std::vector<Block*> segments;
-  pool_.append_whole_segments(segments);
-  if (segments.empty()) return;
-  const uint64_t epoch = ++epoch_;
-  for (Block* segment : segments) {
-    if (segment->idle_epoch == 0) segment->idle_epoch = epoch;
+DevicePool& DeviceHeap::pool_for(c10::StreamId stream) {
+  for (auto route = routes_.rbegin(); C10_UNLIKELY(route != routes_.rend()); ++route) {
+    if (route->filter ? route->filter(stream) : route->thread == std::this_thread::get_id()) return *route->pool;
   }
-  lock.unlock();
-  synchronize_device(device_);
-  lock.lock();
+  return pool_;
+}
 
-  segments.clear();
-  pool_.append_whole_segments(segments);
-  for (Block* segment : segments) {
-    if (segment->idle_epoch != 0 && segment->idle_epoch <= epoch) give_back(segment);
+DevicePool& DeviceHeap::private_pool(c10::MempoolId_t id) const {
+  for (const auto& pool : private_pools_) {
+    if (pool->id() == id) return *pool;
+  }
+  TORCH_CHECK_VALUE(false, "Device openreg:", static_cast<int>(device_), " has no memory pool (", id.first, ", ", id.second,
+                    "): it was released, or never used on this device.");
+}
+
+void DeviceHeap::retain_pool(c10::MempoolId_t id, bool no_split, bool use_on_oom) {
+  TORCH_CHECK_VALUE(id != pool_.id(), "The memory pool (0, 0) is the one that everything uses; it cannot be a private pool.");
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& pool : private_pools_) {
+    if (pool->id() != id) continue;
+    ++pool->use_count;
+    return;
+  }
+  DevicePool& pool = *private_pools_.emplace_back(std::make_unique<DevicePool>(id));
+  pool.use_count = 1;
+  pool.no_split = no_split;
+  pool.use_on_oom = use_on_oom;
+}
+
+void DeviceHeap::release_pool(c10::MempoolId_t id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  DevicePool& pool = private_pool(id);
+  TORCH_CHECK_VALUE(pool.use_count > 0, "The memory pool (", id.first, ", ", id.second, ") was released more often than retained.");
+  --pool.use_count;
+  drop_pool_if_unused(pool);
+}
+
+int DeviceHeap::pool_use_count(c10::MempoolId_t id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return private_pool(id).use_count;
+}
+
+void DeviceHeap::begin_routing(c10::MempoolId_t id, StreamFilter filter) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const std::thread::id thread = filter ? std::thread::id() : std::this_thread::get_id();
+  routes_.push_back({&private_pool(id), thread, std::move(filter)});
+}
+
+void DeviceHeap::end_routing(c10::MempoolId_t id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = routes_.size(); i-- > 0;) {
+    if (routes_[i].pool->id() != id || (!routes_[i].filter && routes_[i].thread != std::this_thread::get_id())) continue;
+    routes_.erase(routes_.begin() + static_cast<std::ptrdiff_t>(i));
+    return;
+  }
+  TORCH_CHECK_VALUE(false, "No allocations of this thread go to the memory pool (", id.first, ", ", id.second, ").");
+}
+
+// ---- Limits and statistics --------------------------------------------------
+
+void DeviceHeap::set_memory_fraction(double fraction) {
+  TORCH_CHECK_VALUE(fraction >= 0 && fraction <= 1, "The memory fraction is ", fraction, ", which is not between 0 and 1.");
+  std::lock_guard<std::mutex> lock(mutex_);
+  fraction_ = fraction;
+}
+
+double DeviceHeap::memory_fraction() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return fraction_;
+}
+
+DeviceStats DeviceHeap::stats() {
+  const uint64_t limit = allocator_config().max_split_bytes;
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_.max_split_size = static_cast<int64_t>(limit);  // no limit is -1, as on cuda
+  return stats_;
+}
+
+void DeviceHeap::reset_accumulated_stats() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for_each_stat(stats_, [](auto& stat) { stat.reset_accumulated(); });
+  stats_.num_alloc_retries = stats_.num_ooms = stats_.num_sync_all_streams = stats_.num_device_alloc = stats_.num_device_free = 0;
+  auto& by_pool = stats_.reserved_bytes_by_private_pools;
+  for (auto entry = by_pool.begin(); entry != by_pool.end();) {
+    const bool gone = std::none_of(private_pools_.begin(), private_pools_.end(), [&](const auto& pool) { return pool->id() == entry->first; });
+    entry = gone ? by_pool.erase(entry) : std::next(entry);
   }
 }
 
-void DeviceHeap::give_back(Block* segment) {
-  check(hal().mem_free(driver_device(device_), segment->address), "Freeing device memory");
-  table_.set(segment->address, nullptr);
-  subtract(stats_.segment, segment->large, 1);
-  subtract(stats_.reserved_bytes, segment->large, segment->size_bytes);
-  ++stats_.num_device_free;
-  remove_free(segment);
-  arena_.recycle(segment);
-}
-
-void DeviceHeap::throw_out_of_memory(size_t requested_bytes, std::unique_lock<std::mutex>& lock) {
-  using c10::CachingAllocator::format_size;
-  ++stats_.num_ooms;
-  MemoryReport report(device_);
-  report.take(stats_);
-  const uint64_t allocated = static_cast<uint64_t>(stats_.allocated_bytes[0].current);
-  const uint64_t reserved = static_cast<uint64_t>(stats_.reserved_bytes[0].current);
-  lock.unlock();
-  report.send_out_of_memory(static_cast<int64_t>(requested_bytes));
-
-  uint64_t free_bytes = 0, total_bytes = 0;
-  hal().mem_info(driver_device(device_), &free_bytes, &total_bytes);
-  const c10::Device device(c10::DeviceType::PrivateUse1, device_);
-  std::ostringstream text;
-  text << c10::DeviceTypeName(device.type(), /*lower_case=*/true) << " out of memory. Tried to allocate "
-       << format_size(requested_bytes) << ". Device " << device << " has a total capacity of " << format_size(total_bytes)
-       << " of which " << format_size(free_bytes) << " is free. Of the allocated memory " << format_size(allocated)
-       << " is allocated by PyTorch, and " << format_size(reserved - allocated) << " is reserved by PyTorch but unallocated.";
-  C10_THROW_ERROR(OutOfMemoryError, text.str());
+void DeviceHeap::reset_peak_stats() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for_each_stat(stats_, [](auto& stat) { stat.reset_peak(); });
 }
 
 }  // namespace openreg

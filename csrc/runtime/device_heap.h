@@ -7,10 +7,16 @@
 // when it was given back. Nothing here ever waits, except flush().
 //
 // Note [Giving segments back]
-// The HAL takes a segment back only when no queued task uses it, and free blocks may well have queued work: that is what stream order is
-// for. flush() therefore marks the free whole segments with an epoch, synchronises the device with the mutex released (the wait
-// may run tasks and let Ctrl-C through), and gives back the segments that still carry a mark of its own epoch or an
-// earlier one. Handing a block out clears its mark, so that a segment which another thread used in the meantime stays.
+// The HAL takes memory back only when no queued task uses it, and free blocks may well have queued work: that is what stream order is
+// for. flush() therefore marks the blocks that it wants to give back with an epoch, synchronises the device with the mutex released (the
+// wait may run tasks and let Ctrl-C through), and gives back those that still carry a mark of its own epoch or an
+// earlier one. Handing a block out or merging it clears its mark, so that memory which another thread used in the meantime stays.
+// A block that was made while caching was off waits, once freed, for an event of its own stream too, and then goes back without a flush.
+//
+// Note [Expandable segments]
+// An expandable segment is a chain of blocks like any other, some of them unmapped: `holes`, which lie in lists of their own. A
+// request that no free block serves maps the beginning of the lowest hole that, with the free blocks beside it, is large enough.
+// flush() unmaps the whole pages inside free blocks. A segment without a mapped page is released.
 #pragma once
 
 #include <c10/core/CachingDeviceAllocator.h>
@@ -19,13 +25,20 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
+#include "runtime/allocator_config.h"
 #include "runtime/block_table.h"
 #include "runtime/device_block.h"
+#include "runtime/device_pool.h"
+#include "runtime/device_stats.h"
 #include "runtime/event.h"
-#include "runtime/free_blocks.h"
+#include "runtime/expandable_segment.h"
+#include "runtime/memory_history.h"
 
 namespace openreg {
 
@@ -45,10 +58,23 @@ class DeviceHeap {
   // back. Does nothing when it is no block in use, and for the block's own stream.
   void record_stream(Block* block, const void* address, c10::Stream stream);
 
-  // Gives cached segments back to the driver: waits for the device and for streams that pending blocks wait for.
-  void empty_cache();
+  // Gives cached memory back to the driver: that of the pool {0, 0} and of private pools that nobody counts on, or that of the named
+  // pool alone. Waits for the device and for streams that pending blocks wait for.
+  void empty_cache(c10::MempoolId_t pool);
 
-  c10::CachingDeviceAllocator::DeviceStats stats();
+  // Reserved memory stays at or below this part of the device's. Memory above it is not given back.
+  void set_memory_fraction(double fraction);
+  double memory_fraction();
+
+  // Private pools: see memory_pool.h. They throw for a pool that this heap does not have.
+  using StreamFilter = std::function<bool(c10::StreamId)>;
+  void retain_pool(c10::MempoolId_t id, bool no_split, bool use_on_oom);
+  void release_pool(c10::MempoolId_t id);
+  int pool_use_count(c10::MempoolId_t id);
+  void begin_routing(c10::MempoolId_t id, StreamFilter filter);
+  void end_routing(c10::MempoolId_t id);
+
+  DeviceStats stats();
   void reset_accumulated_stats();
   void reset_peak_stats();
 
@@ -64,29 +90,79 @@ class DeviceHeap {
     std::deque<Waiting> waiting;
     std::vector<Event> spare;  // completed, to be recorded again
   };
+  // Allocations that go to a private pool: those of one thread, or those on the streams that the filter accepts.
+  struct Route {
+    DevicePool* pool;
+    std::thread::id thread;
+    StreamFilter filter;
+  };
+  struct Request {
+    const AllocatorConfig& config;
+    FreeBlocks& home;
+    const size_t bytes;         // what the client asked for
+    const uint64_t size_bytes;  // rounded
+    const bool large;
+    const bool cached;
+    const MemoryContext& context;
+  };
+  using Lock = std::unique_lock<std::mutex>;
+  using Action = c10::CachingDeviceAllocator::TraceEntry::Action;
 
-  Block* grow(FreeBlocks& home, uint64_t size_bytes, size_t requested_bytes, std::unique_lock<std::mutex>& lock);
-  Block* new_segment(FreeBlocks& home, uint64_t size_bytes, bool large);
-  void trim(Block* block, uint64_t size_bytes);
+  // device_heap.cpp
+  void record(Action action, const Block& block, uint64_t bytes, const MemoryContext& context) const;
+  DevicePool& pool_for(c10::StreamId stream);
+  Block* find_free(FreeBlocks& home, const Request& request) const;
+  void trim(Block* block, const Request& request);
+  Block* split(Block* block, uint64_t size_bytes);
+  void absorb_upper(Block* block);
   void insert_free(Block* block);
   void remove_free(Block* block);
-  void coalesce(Block* block);
-  void defer(Block* block, std::unique_lock<std::mutex>& lock);
+  Block* merge(Block* block);
+  void finish(Block* block, const MemoryContext& context);
+  void defer(Block* block, Lock& lock);
   WaitingQueue& waiting_queue(c10::Stream stream);
   void collect_completed();
-  void flush(std::unique_lock<std::mutex>& lock);
-  void give_back(Block* segment);
-  [[noreturn]] void throw_out_of_memory(size_t requested_bytes, std::unique_lock<std::mutex>& lock);
+
+  // device_heap_segments.cpp
+  Block* grow(const Request& request, Lock& lock);
+  Block* from_driver(const Request& request);
+  Block* new_segment(const Request& request, uint64_t size_bytes);
+  Block* extend(const Request& request);
+  Block* map_hole(Block* hole, const Request& request, uint64_t size_bytes);
+  void release_hole(Block* hole);
+  bool allowed(uint64_t more_bytes) const;
+  void count_reserved(DevicePool& pool, bool large, uint64_t size_bytes);
+  void count_given_back(DevicePool& pool, bool large, uint64_t size_bytes);
+  void collect_garbage(const Request& request, Lock& lock);
+  void flush(c10::MempoolId_t scope, Lock& lock);
+  void await_pending(Lock& lock);
+  void give_back_idle(const std::vector<Block*>& chosen, c10::MempoolId_t scope, Lock& lock);
+  std::vector<Block*> releasable(c10::MempoolId_t scope) const;
+  void give_back(Block* block);
+  void unmap_pages(Block* block);
+  DevicePool& private_pool(c10::MempoolId_t id) const;
+  void drop_pool_if_unused(DevicePool& pool);
+  [[noreturn]] void fail(const Request& request, Lock& lock);
 
   const c10::DeviceIndex device_;
   BlockTable& table_;
   std::mutex mutex_;  // LOCK: everything below. Never held across a wait, a task, or anything that takes the GIL.
-  c10::CachingDeviceAllocator::DeviceStats stats_;
+  DeviceStats stats_;
   BlockArena arena_;
   DevicePool pool_;                  // the pool {0, 0}
+  std::vector<std::unique_ptr<DevicePool>> private_pools_;
+  std::vector<Route> routes_;        // the last that fits counts
+  std::vector<std::unique_ptr<ExpandableSegment>> expandable_;
   std::deque<WaitingQueue> queues_;  // one per stream that ever used a block of another
   size_t waiting_count_ = 0;         // entries in all queues
   uint64_t epoch_ = 0;               // Note [Giving segments back]
+  uint64_t allocations_ = 0;         // ever made: the clock of garbage collection
+  uint64_t total_bytes_ = 0;         // the device's memory
+  const uint64_t granularity_bytes_;
+  double fraction_ = 1;
 };
+
+// The device's heap, made at its first use. Throws for a device that does not exist. Any thread; hot.
+DeviceHeap& device_heap(c10::DeviceIndex device);
 
 }  // namespace openreg

@@ -70,6 +70,13 @@ inline const openreg_driver& hal() {
   return __builtin_expect(table == nullptr, 0) ? detail::start_now() : *table;
 }
 
+// Whether the driver has an (optional) entry, or one that a later minor version appended.
+template <class Entry>
+inline bool has_entry(const openreg_driver& table, Entry openreg_driver::*entry) {
+  const auto offset = reinterpret_cast<const char*>(&(table.*entry)) - reinterpret_cast<const char*>(&table);
+  return static_cast<uint32_t>(offset) < table.struct_size && table.*entry != nullptr;
+}
+
 // Throws the exception that belongs to a status other than OK: "<action> failed: <driver's sentence>".
 inline void check(openreg_status status, const char* action) {
   if (__builtin_expect(status != OPENREG_OK, 0)) detail::throw_status(status, action);

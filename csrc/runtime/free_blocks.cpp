@@ -7,9 +7,10 @@
 namespace openreg {
 
 void FreeBlocks::insert(Block* block) {
-  if (block->large) {
+  if (block->large || block->size_bytes > kSmallSegment) {
     const LargeEntry entry{block->size_bytes, block};
-    large_.insert(std::lower_bound(large_.begin(), large_.end(), entry, before), entry);
+    std::vector<LargeEntry>& entries = sorted(block);
+    entries.insert(std::lower_bound(entries.begin(), entries.end(), entry, before), entry);
     return;
   }
   const uint64_t bin = bin_of(block->size_bytes);
@@ -26,8 +27,9 @@ void FreeBlocks::insert(Block* block) {
 }
 
 void FreeBlocks::remove(Block* block) {
-  if (block->large) {
-    large_.erase(std::lower_bound(large_.begin(), large_.end(), LargeEntry{block->size_bytes, block}, before));
+  if (block->large || block->size_bytes > kSmallSegment) {
+    std::vector<LargeEntry>& entries = sorted(block);
+    entries.erase(std::lower_bound(entries.begin(), entries.end(), LargeEntry{block->size_bytes, block}, before));
     return;
   }
   if (block->bin_next != nullptr) block->bin_next->bin_previous = block->bin_previous;
@@ -53,26 +55,20 @@ Block* FreeBlocks::best_fit(uint64_t size_bytes, bool large) const {
   uint64_t bits = words_[word] >> (bin % 64) << (bin % 64);
   if (bits == 0) {
     const uint64_t later = word == kWords - 1 ? 0 : summary_ >> (word + 1) << (word + 1);
-    if (later == 0) return nullptr;
+    if (later == 0) return wide_.empty() ? nullptr : wide_.front().block;
     word = static_cast<uint64_t>(std::countr_zero(later));
     bits = words_[word];
   }
   return bins_[word * 64 + static_cast<uint64_t>(std::countr_zero(bits))];
 }
 
-void FreeBlocks::append_whole_segments(std::vector<Block*>& blocks) const {
+void FreeBlocks::append_releasable(std::vector<Block*>& blocks) const {
   for (Block* block = bins_[kBins - 1]; block != nullptr; block = block->bin_next) blocks.push_back(block);
-  for (const LargeEntry& entry : large_) {
-    if (entry.block->whole_segment()) blocks.push_back(entry.block);
+  for (const std::vector<LargeEntry>* entries : {&wide_, &large_}) {
+    for (const LargeEntry& entry : *entries) {
+      if (entry.block->whole_segment() || entry.block->expandable != nullptr) blocks.push_back(entry.block);
+    }
   }
-}
-
-FreeBlocks& DevicePool::find_or_make(c10::StreamId stream) {
-  for (const auto& lists : streams_) {
-    if (lists->stream() == stream) return *(last_ = lists.get());
-  }
-  streams_.push_back(std::make_unique<FreeBlocks>(stream));
-  return *(last_ = streams_.back().get());
 }
 
 }  // namespace openreg

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/allocator_config.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/event.h"
@@ -29,6 +30,12 @@ class Stopwatch {
 
 struct PinnedMemory final : at::CachingHostAllocatorImpl<c10::Stream, Event> {
   void copy_data(void* dest, const void* src, std::size_t count) const override { std::memcpy(dest, src, count); }
+
+  // Core reads the pinned_ settings itself, once they are parsed.
+  std::pair<void*, void*> allocate(size_t size) override {
+    allocator_config();
+    return CachingHostAllocatorImpl::allocate(size);
+  }
 
  private:
   using Block = at::HostBlock<c10::Stream>;

@@ -20,6 +20,7 @@ import idle
 import kernels
 import launch
 import large
+import memory
 import operators
 import scale
 import table
@@ -28,14 +29,15 @@ import training
 import transfer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-ROWS = [*training.ROWS, *launch.ROWS, *large.ROWS, *transfer.ROWS, *kernels.ROWS]
+ROWS = [*training.ROWS, *launch.ROWS, *large.ROWS, *transfer.ROWS, *kernels.ROWS, *memory.ROWS]
 SCALE = "scale"  # the counts
 OPERATORS = "operators"  # the operator database
+MEMORY = "memory"  # the allocator's traces and counts
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time of openreg against cpu, as ratios.")
-    names = ", ".join([*(row.name for row in ROWS), SCALE, OPERATORS])
+    names = ", ".join([*(row.name for row in ROWS), SCALE, OPERATORS, MEMORY])
     parser.add_argument("--only", metavar="NAME,...", help=f"these lines only: {names}")
     parser.add_argument("--rounds", type=int, help="pairs of samples per line, instead of each line's own number")
     parser.add_argument("--tiny", action="store_true", help="sizes that show that everything runs, and no figures")
@@ -44,7 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help=f"put the tables into {PAGE.name}")
     options = parser.parse_args(arguments)
     options.only = options.only.split(",") if options.only else None
-    unknown = set(options.only or []) - {row.name for row in ROWS} - {SCALE, OPERATORS}
+    unknown = set(options.only or []) - {row.name for row in ROWS} - {SCALE, OPERATORS, MEMORY}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}. There are: {names}")
     if options.rounds is not None and options.rounds < 1:
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch_openreg  # noqa: F401
 
     torch.manual_seed(0)
-    results, checks, families = [], [], []
+    results, checks, families, overheads = [], [], [], []
     for row in ROWS:
         if options.only is None or row.name in options.only:
             results.append(timing.measure(row, options.rounds, options.tiny))
@@ -71,10 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only is None or OPERATORS in options.only:
         families = operators.families(list(operators.calls(tiny=options.tiny, rounds=options.rounds or operators.ROUNDS)))
         print(*map(table.line, families), sep="\n", flush=True)
+    if options.only is None or MEMORY in options.only:
+        overheads, counted = memory.overheads(options.tiny), memory.checks()
+        checks += counted
+        print(*map(table.line, [*overheads, *counted]), sep="\n", flush=True)
     if options.json:
-        entries = {"results": results, "checks": checks}
+        entries = {"results": results, "checks": checks, "overheads": overheads}
         options.json.write_text(json.dumps(entries, default=_fields, indent=1))
-    text = table.markdown(results, checks, families)
+    text = table.markdown(results, checks, families, overheads)
     if options.markdown:
         print(text)
     if options.write_docs:

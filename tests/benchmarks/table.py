@@ -12,6 +12,7 @@ import torch
 import kernels
 import large
 import operators
+from memory import Overhead
 from operators import Family
 from scale import Check
 from timing import Result
@@ -20,11 +21,14 @@ BEGIN = "<!-- benchmark:begin -->"
 END = "<!-- benchmark:end -->"
 
 
-def line(entry: Result | Check | Family) -> str:
-    """One result, check or family for a terminal."""
+def line(entry: Result | Check | Family | Overhead) -> str:
+    """One result, check, family or overhead for a terminal."""
+    if isinstance(entry, Overhead):
+        return (f"{entry.name:15} {entry.ratio:6.2f}   at most {entry.target:5.2f}  {_word(entry):6}  expandable segments "
+                f"{entry.expandable_ratio:.2f}, {entry.allocations} allocations, {entry.allocated_mib:.0f} MiB")
     if isinstance(entry, Family):
         return f"{entry.name:15} {entry.ratio:6.2f}   {entry.calls:5} calls   worst: {entry.worst}"
-    verdict = "met" if entry.met else "MISSED"
+    verdict = _word(entry)
     if isinstance(entry, Check):
         return f"{entry.name:15} {entry.found:6}   must be {entry.expected:5}  {verdict:6}  {entry.title}"
     times = f"{_time(entry.device_seconds)} against {_time(entry.cpu_seconds)}"
@@ -40,7 +44,7 @@ def conditions() -> str:
     return f"Taken with torch {torch.__version__} on {cores} cores, at a load average of {load:.1f} (1.0 is this program alone)."
 
 
-def markdown(results: list[Result], checks: list[Check], families: list[Family] = ()) -> str:
+def markdown(results: list[Result], checks: list[Check], families: list[Family] = (), overheads: list[Overhead] = ()) -> str:
     """The tables of the documentation, without the tables that have no lines, and what they were taken with."""
     parts = [conditions()]
     steps = [result for result in results if result.cpu_time_ratio is not None]
@@ -71,6 +75,14 @@ def markdown(results: list[Result], checks: list[Check], families: list[Family] 
         verdict = "met" if families[-1].ratio <= operators.TARGET else "missed"
         parts.append(_table(["Operator database", "Calls", "Ratio", "Largest ratio"], rows))
         parts.append(f"The geometric mean over all of them has a target of {operators.TARGET:.1f}: {verdict}.")
+    if overheads:
+        rows = [
+            [entry.title, f"{entry.allocations:,}", f"{entry.allocated_mib:.0f} MiB", f"{entry.ratio:.2f}", f"{entry.target:.2f}",
+             _verdict(entry), f"{entry.expandable_ratio:.2f}"]
+            for entry in overheads
+        ]
+        head = ["Reserved to allocated memory, at the peak", "Allocations", "Allocated", "Ratio", "Target", "", "Expandable segments"]
+        parts.append(_table(head, rows))
     if checks:
         rows = [[check.title, str(check.found), str(check.expected), _verdict(check)] for check in checks]
         parts.append(_table(["Count", "Found", "Must be", ""], rows))
@@ -92,7 +104,11 @@ def _cells(result: Result) -> list[str]:
     return [result.title, *times, f"{result.ratio:.2f}", f"{result.target:.2f}", _verdict(result)]
 
 
-def _verdict(entry: Result | Check) -> str:
+def _word(entry: Result | Check | Overhead) -> str:
+    return "met" if entry.met else "MISSED"
+
+
+def _verdict(entry: Result | Check | Overhead) -> str:
     return "met" if entry.met else "**missed**"
 
 

@@ -14,11 +14,13 @@ import pytest
 
 import idle
 import kernels
+import memory
 import operators
 import run
 import scale
 import table
 import timing
+import traces
 
 PROGRAM = Path(run.__file__)
 
@@ -93,6 +95,33 @@ def test_many_tensors_streams_and_devices_work_with_a_thread_per_stream_in_use()
 
 def test_an_idle_process_runs_no_thread():
     assert [dataclasses.asdict(check) for check in idle.checks() if not check.met] == []
+
+
+def test_a_hundred_thousand_tensors_live_and_memory_goes_back_to_the_system():
+    assert [dataclasses.asdict(check) for check in memory.checks() if not check.met] == []
+
+
+def test_every_trace_gives_finite_ratios():
+    lines = memory.overheads(tiny=True)
+    assert [line.name for line in lines] == list(memory.TRACES)
+    for line in lines:
+        assert line.allocations >= 20_000 and 1 <= line.ratio < math.inf and 1 <= line.expandable_ratio < math.inf
+    text = table.markdown([], [], [], lines)
+    assert all(f"| {title} |" in text for title in memory.TRACES.values())
+
+
+@pytest.mark.parametrize("name", memory.TRACES)
+def test_a_trace_frees_what_it_allocates_once(name):
+    trace = traces.random_trace(7, 5000) if name == "random" else traces.recorded_trace(name)
+    made, freed = 0, set()
+    for entry in trace:
+        if entry > 0:
+            made += 1
+        else:
+            assert 1 <= -entry <= made and -entry not in freed
+            freed.add(-entry)
+    assert len(freed) == made > 1000
+    assert name != "random" or trace == traces.random_trace(7, 5000)
 
 
 def test_the_operator_database_gives_finite_ratios_by_family():

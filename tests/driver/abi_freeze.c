@@ -75,6 +75,10 @@ SIZE(openreg_geometry, 24);
 AT(openreg_geometry, grid, 0);
 AT(openreg_geometry, block, 12);
 
+SIZE(openreg_process, 16);
+AT(openreg_process, pid, 0);
+AT(openreg_process, bytes, 8);
+
 AT(openreg_driver, struct_size, 0);
 AT(openreg_driver, major, 4);
 AT(openreg_driver, minor, 8);
@@ -113,3 +117,9 @@ ENTRY(kernel_load, 29);
 ENTRY(kernel_unload, 30);
 ENTRY(launch_kernel, 31);
 ENTRY(launch_host_func, 32);
+/* 1.1 */
+ENTRY(mem_reserve, 33);
+ENTRY(mem_unreserve, 34);
+ENTRY(mem_map, 35);
+ENTRY(mem_unmap, 36);
+ENTRY(device_processes, 37);

@@ -6,6 +6,8 @@ passing is an error. A name that no test has is an error too (test_lists.py).
 
 ONE_DEVICE = "the null driver has one device"
 SYNCHRONOUS = "the null driver runs every task before the launch returns, so nothing is ever pending"
+NO_RESERVATIONS = "the null driver has none of the (optional) entries for memory that grows"
+NO_PROCESSES = "the null driver has no (optional) device_processes"
 NO_KERNELS = "the null driver runs no device code"
 
 UNSUPPORTED = {
@@ -20,6 +22,11 @@ UNSUPPORTED = {
         "test_launch.py::test_kernel_runs_with_geometry_and_arguments": NO_KERNELS,
         "test_launch.py::test_kernel_with_an_empty_grid_is_refused": NO_KERNELS,
         "test_launch.py::test_kernel_that_throws_is_a_failure": NO_KERNELS,
+        "test_reservation.py::test_mapping_takes_memory_and_reserving_does_not": NO_RESERVATIONS,
+        "test_reservation.py::test_pages_side_by_side_are_one_allocation": NO_RESERVATIONS,
+        "test_reservation.py::test_what_is_no_page_of_a_reservation_is_refused": NO_RESERVATIONS,
+        "test_reservation.py::test_the_capacity_and_the_addresses_are_limits": NO_RESERVATIONS,
+        "test_reservation.py::test_processes_with_memory_are_counted": NO_PROCESSES,
         "test_stream.py::test_pending_work_is_not_ready": SYNCHRONOUS,
         "test_stream.py::test_info_names_the_running_task": SYNCHRONOUS,
         "test_event.py::test_event_means_its_latest_record": SYNCHRONOUS,

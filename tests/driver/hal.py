@@ -36,6 +36,10 @@ class StreamInfo(c.Structure):
                 ("running_for_ns", u64), ("running", c.c_char * 128)]
 
 
+class Process(c.Structure):
+    _fields_ = [("pid", i64), ("bytes", u64)]
+
+
 class Range(c.Structure):
     _fields_ = [("base", ptr), ("bytes", u64), ("write", i32)]
 
@@ -88,8 +92,13 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("kernel_unload", [Kernel]),
     ("launch_kernel", [Stream, Kernel, P(Geometry), ptr, u64, P(LaunchDesc)]),
     ("launch_host_func", [Stream, ptr, ptr, u64, P(LaunchDesc)]),
+    ("mem_reserve", [i32, u64, P(ptr)]),
+    ("mem_unreserve", [i32, ptr]),
+    ("mem_map", [i32, ptr, u64]),
+    ("mem_unmap", [i32, ptr, u64]),
+    ("device_processes", [i32, P(Process), P(u32)]),
 ]
-OPTIONAL = {"mem_kernel_view"}
+OPTIONAL = {"mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes"}
 
 
 class DriverTable(c.Structure):

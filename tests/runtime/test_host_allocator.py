@@ -120,7 +120,7 @@ def test_every_counter_is_exact_after_a_known_sequence(python):
         torch.empty(1, device="openreg")  # torch empties no host cache before its first tensor on the device
 
         def check(allocations, allocated_bytes, active, active_bytes, made, given_back):
-            stats = torch.openreg.host_memory_stats()
+            stats = torch.openreg.memory.host_memory_stats_as_nested_dict()
             seen = [stats[name]["current"] for name in ("allocations", "allocated_bytes", "active_requests", "active_bytes")]
             assert seen == [allocations, allocated_bytes, active, active_bytes], stats
             assert [stats["num_host_alloc"], stats["num_host_free"]] == [made, given_back], stats
@@ -135,10 +135,87 @@ def test_every_counter_is_exact_after_a_known_sequence(python):
         again = torch.empty(1024, pin_memory=True)
         check(2, 12288, 2, 12288, 2, 0)
         del again, second
-        assert torch.openreg.host_memory_stats()["active_bytes"]["peak"] == 12288
+        assert torch.openreg.memory.host_memory_stats_as_nested_dict()["active_bytes"]["peak"] == 12288
         torch.accelerator.empty_host_cache()
         check(0, 0, 0, 0, 2, 2)
         """
+    )
+
+
+def test_flat_and_nested_statistics_agree_and_can_be_reset(python):
+    python(
+        """
+        import torch, torch_openreg
+        assert torch.openreg.host_memory_stats() == {}
+        torch.empty(1, device="openreg")
+        kept = torch.empty(1000, pin_memory=True)
+        torch.empty(3000, pin_memory=True)
+        flat = torch.openreg.host_memory_stats()
+        nested = torch.openreg.memory.host_memory_stats_as_nested_dict()
+        assert flat["allocated_bytes.current"] == nested["allocated_bytes"]["current"] == 4096 + 16384
+        assert flat["active_bytes.peak"] == 4096 + 16384 and flat["active_bytes.current"] == 4096
+        assert flat["num_host_alloc"] == flat["host_alloc_time.count"] == 2
+        torch.openreg.reset_peak_host_memory_stats()
+        torch.openreg.reset_accumulated_host_memory_stats()
+        flat = torch.openreg.host_memory_stats()
+        assert flat["active_bytes.peak"] == flat["active_bytes.current"] == 4096
+        assert flat["active_bytes.allocated"] == 0
+        """
+    )
+
+
+@pytest.mark.parametrize("variable", ["OPENREG_ALLOC_CONF", "PYTORCH_ALLOC_CONF"])
+def test_the_settings_of_pinned_memory_count(python, variable):
+    python(
+        """
+        import torch, torch_openreg
+        torch.openreg.init()
+        kept = torch.empty((1 << 20) + 100, dtype=torch.uint8, pin_memory=True)
+        stats = torch.openreg.host_memory_stats()
+        assert stats["allocated_bytes.current"] == (1 << 20) + 100, stats   # not rounded up
+        small = torch.empty(1000, dtype=torch.uint8, pin_memory=True)
+        assert torch.openreg.host_memory_stats()["allocated_bytes.current"] == (1 << 20) + 100 + 1024
+        copies = [torch.full((1000,), float(number)).pin_memory().to("openreg", non_blocking=True) for number in range(50)]
+        assert all(copied.eq(number).all().item() for number, copied in enumerate(copies))
+        """,
+        env={variable: "pinned_max_round_threshold_mb:1,pinned_use_background_threads:True"},
+    )
+
+
+def test_copies_of_pinned_memory_run_while_the_program_goes_on(python):
+    """Under the lazy schedule a copy runs at the synchronize, so what the host did before it shows."""
+    python(
+        """
+        import torch, torch_openreg
+        for device in ("openreg:1", "openreg:0"):
+            source = torch.zeros(1000).pin_memory()
+            copied = source.to(device, non_blocking=True)
+            waited = source.to(device)                      # without non_blocking the values are taken at the call
+            source.fill_(7)
+            plain = torch.ones(1000)
+            taken = plain.to(device, non_blocking=True)     # pageable memory is staged
+            plain.fill_(7)
+            torch.openreg.synchronize(device)
+            assert waited.eq(0).all().item() and taken.eq(1).all().item()
+            source.fill_(1)
+            torch.openreg.synchronize(device)
+
+            source = torch.zeros(1000).pin_memory()
+            torch.openreg.synchronize(device)
+            late = source.to(device, non_blocking=True)
+            source.fill_(7)
+            torch.openreg.synchronize(device)
+            assert late.eq(7).all().item(), "the copy ran before the synchronize"
+
+            back = torch.zeros(1000).pin_memory()
+            ready = torch.openreg.Event()
+            back.copy_(late, non_blocking=True)
+            ready.record(torch.openreg.current_stream(device))
+            assert back.eq(0).all(), "the copy ran before the synchronize"
+            ready.synchronize()
+            assert back.eq(7).all()
+        """,
+        env={"OPENREG_SCHEDULE": "lazy"},
     )
 
 
@@ -146,10 +223,10 @@ def test_emptying_the_host_cache_keeps_blocks_in_use():
     torch.empty(1, device="openreg")  # torch empties no host cache before its first tensor on the device
     kept = pinned(300_000, 6.0)
     freed = pinned(300_001)
-    before = torch.openreg.host_memory_stats()["allocated_bytes"]["current"]
+    before = torch.openreg.memory.host_memory_stats_as_nested_dict()["allocated_bytes"]["current"]
     del freed
     torch.accelerator.empty_host_cache()
-    assert torch.openreg.host_memory_stats()["allocated_bytes"]["current"] < before
+    assert torch.openreg.memory.host_memory_stats_as_nested_dict()["allocated_bytes"]["current"] < before
     assert kept.is_pinned() and kept.eq(6).all()
 
 
@@ -191,6 +268,18 @@ def test_a_block_may_be_freed_on_another_thread():
     thread.start()
     thread.join()
     assert pinned(6000).data_ptr() == address
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_loaders_pin_their_batches(device, workers):
+    data = torch.utils.data.TensorDataset(torch.arange(40.0), torch.arange(40))
+    loader = torch.utils.data.DataLoader(data, batch_size=8, pin_memory=True, num_workers=workers)
+    with torch.openreg.device(device):
+        for number, (values, labels) in enumerate(loader):
+            assert values.is_pinned() and labels.is_pinned()
+            expected = list(range(8 * number, 8 * number + 8))
+            assert values.to(device, non_blocking=True).tolist() == labels.to(device, non_blocking=True).tolist() == expected
+    assert number == 4
 
 
 def test_pinned_tensors_that_outlive_the_interpreter_are_dropped_in_silence(python):

@@ -1,6 +1,7 @@
 """Device memory as the module shows it: statistics, limits, out of memory, pinned memory, and no way in for the host."""
 
 import copy
+import os
 import signal
 
 import pytest
@@ -46,10 +47,13 @@ def test_flat_and_nested_statistics_agree_with_torch_accelerator(device):
     tensor = torch.empty(1000, device=device)
     flat = torch.openreg.memory_stats(device)
     nested = torch.openreg.memory_stats_as_nested_dict(device)
-    assert flat == torch.accelerator.memory_stats(device)
+    generic = torch.accelerator.memory_stats(device)
+    assert generic and {key: flat[key] for key in generic} == generic
+    assert all(key.startswith("reserved_bytes_by_private_pools.") for key in flat.keys() - generic.keys())
     assert flat["allocated_bytes.all.current"] == nested["allocated_bytes"]["all"]["current"] >= 4000
     assert flat["requested_bytes.all.current"] >= 4000
-    assert all(value >= 0 for value in flat.values() if isinstance(value, int))
+    assert all(value >= 0 for key, value in flat.items() if key != "max_split_size")
+    assert flat["max_split_size"] == -1, "no limit, as on cuda"
     assert torch.accelerator.memory_allocated(device) == torch.openreg.memory_allocated(device)
     del tensor
 
@@ -80,11 +84,35 @@ def test_the_summary_is_a_table_with_the_current_numbers(device):
     tensor = torch.empty(2 * MIB, dtype=torch.uint8, device=device)
     summary = torch.openreg.memory_summary(device)
     assert summary.startswith(f"Memory of {device}: ")
-    for title in ("Allocated memory", "Reserved memory", "in the large pool", "Segments"):
+    for title in ("Allocated memory", "Reserved memory", "in the large pool", "Segments", "Oversize segments"):
         assert title in summary
     assert len(torch.openreg.memory_summary(device, abbreviated=True).splitlines()) == 11
     assert torch.openreg.memory_summary() == torch.openreg.memory_summary(0)
     del tensor
+
+
+def test_processes_are_listed_with_their_memory(device):
+    tensor = torch.empty(2 * MIB, dtype=torch.uint8, device=device)
+    lines = torch.openreg.list_gpu_processes(device).splitlines()
+    assert lines[0] == f"GPU:{device.index}"
+    (own,) = [line for line in lines[1:] if line.split()[1] == str(os.getpid())]
+    free, total = torch.openreg.mem_get_info(device)
+    assert f"{(total - free) / 2**20:.3f} MB GPU memory" in own
+    del tensor
+
+
+def test_the_names_of_torch_cuda_are_there():
+    assert torch.openreg.get_allocator_backend() == "native"
+    missing = set(torch.cuda.memory.__all__) - set(torch.openreg.memory.__all__)
+    assert missing == {
+        "CUDAPluggableAllocator",  # allocators of other libraries cannot be plugged in
+        "change_current_allocator",
+        "max_memory_cached",  # deprecated names of CUDA's
+        "memory_cached",
+        "memory_snapshot",
+        "reset_max_memory_allocated",
+        "reset_max_memory_cached",
+    } - set(torch.openreg.memory.__all__)
 
 
 def test_out_of_memory_is_torchs_own_error_and_leaves_the_device_usable(device):
@@ -166,7 +194,7 @@ def test_pinned_memory_is_pinned_and_counted(device):
     pinned = torch.ones(1000).pin_memory()
     assert pinned.is_pinned() and not torch.ones(10).is_pinned()
     assert torch.empty(10, pin_memory=True).is_pinned()
-    assert torch.openreg.host_memory_stats()["allocated_bytes"]["current"] >= 4000
+    assert torch.openreg.host_memory_stats()["allocated_bytes.current"] >= 4000
     on_device = pinned.to(device, non_blocking=True)
     back = on_device.to("cpu", non_blocking=True)
     torch.openreg.synchronize(device)

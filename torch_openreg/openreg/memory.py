@@ -6,7 +6,9 @@ for reuse. All numbers are of this process, in bytes unless the name says otherw
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,10 +18,22 @@ from torch_openreg import _C
 
 from . import initialization
 from .device import _get_device_index
+from .memory_pool import MemPool, use_mem_pool
+from .stream import current_stream
 
 __all__ = [
+    "MemPool",
+    "attach_out_of_memory_observer",
+    "caching_allocator_alloc",
+    "caching_allocator_delete",
+    "caching_allocator_disabled",
+    "caching_allocator_enable",
     "empty_cache",
+    "get_allocator_backend",
+    "get_per_process_memory_fraction",
     "host_memory_stats",
+    "host_memory_stats_as_nested_dict",
+    "list_gpu_processes",
     "max_memory_allocated",
     "max_memory_reserved",
     "mem_get_info",
@@ -28,8 +42,12 @@ __all__ = [
     "memory_stats",
     "memory_stats_as_nested_dict",
     "memory_summary",
+    "reset_accumulated_host_memory_stats",
     "reset_accumulated_memory_stats",
+    "reset_peak_host_memory_stats",
     "reset_peak_memory_stats",
+    "set_per_process_memory_fraction",
+    "use_mem_pool",
 ]
 
 
@@ -61,25 +79,16 @@ def max_memory_reserved(device: Device = None) -> int:
 def memory_stats(device: Device = None) -> dict[str, Any]:
     """The caching allocator's counters, flat: {"allocated_bytes.all.current": 512, ..., "num_ooms": 0}.
 
-    Keys are those of torch.cuda.memory_stats. Empty before the first use of a device.
+    Keys are those of torch.cuda.memory_stats; docs/memory.md says what each counts. A pool's id (0, 1) is written
+    0_1 in them. Empty before the first use of a device.
     """
-    flat: dict[str, Any] = {}
-
-    def flatten(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                flatten(f"{prefix}.{key}" if prefix else key, inner)
-        else:
-            flat[prefix] = value
-
-    flatten("", memory_stats_as_nested_dict(device))
-    return OrderedDict(sorted(flat.items()))
+    return _flat(memory_stats_as_nested_dict(device))
 
 
 def memory_stats_as_nested_dict(device: Device = None) -> dict[str, Any]:
     """The caching allocator's counters as they are: {"allocated_bytes": {"all": {"current": 512, ...}}}."""
     index = _index_if_used(device)
-    return {} if index is None else torch._C._accelerator_getDeviceStats(index)
+    return {} if index is None else _C.memory_stats(index)
 
 
 def reset_peak_memory_stats(device: Device = None) -> None:
@@ -105,8 +114,112 @@ def mem_get_info(device: Device = None) -> tuple[int, int]:
 
 
 def host_memory_stats() -> dict[str, Any]:
-    """Counters of the pinned host memory that the caching host allocator holds."""
+    """Counters of the pinned host memory that the caching host allocator holds, flat, with the keys of torch.cuda."""
+    return _flat(host_memory_stats_as_nested_dict())
+
+
+def host_memory_stats_as_nested_dict() -> dict[str, Any]:
+    """The same as they are: {"allocated_bytes": {"current": 4096, ...}, ...}. Times are in microseconds."""
     return _C.host_memory_stats() if initialization.is_initialized() else {}
+
+
+def reset_accumulated_host_memory_stats() -> None:
+    """Sets the totals of pinned memory that was ever allocated and freed to zero."""
+    _C.reset_accumulated_host_memory_stats()
+
+
+def reset_peak_host_memory_stats() -> None:
+    """Lets every peak of pinned memory start again from the current value."""
+    _C.reset_peak_host_memory_stats()
+
+
+def set_per_process_memory_fraction(fraction: float, device: Device = None) -> None:
+    """Lets this process reserve at most this part, 0.0 to 1.0, of the device's memory; beyond it is out of memory."""
+    if not isinstance(fraction, float):
+        raise TypeError(f"The memory fraction is a float from 0.0 to 1.0, not {type(fraction).__name__}.")
+    initialization._lazy_init()
+    _C.set_memory_fraction(_get_device_index(device, optional=True), fraction)
+
+
+def get_per_process_memory_fraction(device: Device = None) -> float:
+    """What `set_per_process_memory_fraction` set; 1.0 at first."""
+    initialization._lazy_init()
+    return _C.memory_fraction(_get_device_index(device, optional=True))
+
+
+def caching_allocator_alloc(size: int, device: Device = None, stream: torch.Stream | int | None = None) -> int:
+    """The address of `size` bytes of device memory, for other libraries; 0 for no bytes.
+
+    Args:
+        size: in bytes.
+        device: whose memory; None for the current device.
+        stream: the stream of the device that it is for, or its `stream_id`; None for the current one.
+    """
+    index = _get_device_index(device, optional=True)
+    initialization._lazy_init()
+    if stream is None:
+        stream = current_stream(index)
+    if isinstance(stream, torch.Stream):
+        if stream.device_index != index:
+            raise ValueError(f"The stream belongs to openreg:{stream.device_index}, and the memory to openreg:{index}.")
+        stream = stream.stream_id
+    if not isinstance(stream, int):
+        raise TypeError(f"stream is a torch.openreg.Stream or its stream_id, not {type(stream).__name__}.")
+    return _C.allocate_block(index, stream, size)
+
+
+def caching_allocator_delete(mem_ptr: int) -> None:
+    """Gives back what `caching_allocator_alloc` returned. ValueError for another address."""
+    _C.free_block(mem_ptr)
+
+
+def caching_allocator_enable(value: bool = True) -> None:
+    """Whether memory that is freed from now on stays in the cache. Memory from a time without caching never does."""
+    _C.set_memory_caching(value)
+
+
+@contextlib.contextmanager
+def caching_allocator_disabled() -> Iterator[None]:
+    """No caching inside the block, in all threads: each allocation asks the driver."""
+    before = _C.memory_caching()
+    caching_allocator_enable(False)
+    try:
+        yield
+    finally:
+        caching_allocator_enable(before)
+
+
+def get_allocator_backend() -> str:
+    """The name of the allocator, which is always "native"."""
+    return "native"
+
+
+def attach_out_of_memory_observer(observer: Callable[[int, int, int, int], object]) -> None:
+    """Calls observer(device index, bytes asked for, bytes allocated, bytes free) before each OutOfMemoryError, for ever."""
+    _C.attach_out_of_memory_observer(observer)
+
+
+def list_gpu_processes(device: Device = None) -> str:
+    """The processes that hold memory of the device, a line each, as torch.cuda writes them.
+
+    Their ids and sizes are those that the driver knows; it sees processes of this user.
+    """
+    index = _get_device_index(device, optional=True)
+    initialization._lazy_init()
+    processes = _C.device_processes(index)
+    lines = [f"GPU:{index}"]
+    if processes is None:
+        return f"GPU:{index}\nthe driver does not know the processes"
+    if not processes:
+        lines.append("no processes are running")
+    lines += [f"process {pid:>10d} uses {size / 2**20:>12.3f} MB GPU memory" for pid, size in sorted(processes)]
+    return "\n".join(lines)
+
+
+def _set_allocator_settings(env: str) -> None:
+    """Changes the allocator's settings, a string as in PYTORCH_ALLOC_CONF; those that it does not name return to
+    their defaults. ValueError for a string that makes no sense."""
+    torch._C._accelerator_setAllocatorSettings(env)
 
 
 _SUMMARY_ROWS = (
@@ -120,6 +233,7 @@ _SUMMARY_ROWS = (
     ("segment", "Segments", False),
     ("inactive_split", "Split, unused blocks", False),
 )
+_SUMMARY_TOTALS = (("oversize_allocations", "Oversize allocations"), ("oversize_segments", "Oversize segments"))
 _SUMMARY_POOLS = (("all", ""), ("large_pool", "  in the large pool"), ("small_pool", "  in the small pool"))
 _SUMMARY_COLUMNS = ("current", "peak", "allocated", "freed")
 
@@ -139,11 +253,30 @@ def memory_summary(device: Device = None, abbreviated: bool = False) -> str:
             values = [stats.get(f"{key}.{pool}.{column}", 0) for column in _SUMMARY_COLUMNS]
             cells = "".join(f"{_format_size(value) if is_size else str(value):>14}" for value in values)
             lines.append(f"{pool_title or title:24}{cells}")
+    if not abbreviated:
+        for key, title in _SUMMARY_TOTALS:
+            cells = "".join(f"{stats.get(f'{key}.{column}', 0):>14}" for column in _SUMMARY_COLUMNS)
+            lines.append(f"{title:24}{cells}")
     return "\n".join(lines) + "\n"
 
 
 def _counter(device: Device, name: str) -> int:
     return int(memory_stats(device).get(name, 0))
+
+
+def _flat(nested: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def flatten(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                name = "_".join(map(str, key)) if isinstance(key, tuple) else key
+                flatten(f"{prefix}.{name}" if prefix else name, inner)
+        else:
+            flat[prefix] = value
+
+    flatten("", nested)
+    return OrderedDict(sorted(flat.items()))
 
 
 def _format_size(size_bytes: int) -> str:

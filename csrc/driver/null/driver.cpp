@@ -83,6 +83,12 @@ const openreg_driver table = {
     .kernel_unload = kernel_unload,
     .launch_kernel = launch_kernel,
     .launch_host_func = launch_host_func,
+    // (optional) entries that this driver does not have; their defaults hold.
+    .mem_reserve = nullptr,
+    .mem_unreserve = nullptr,
+    .mem_map = nullptr,
+    .mem_unmap = nullptr,
+    .device_processes = nullptr,
 };
 
 }  // namespace

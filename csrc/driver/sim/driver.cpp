@@ -15,6 +15,7 @@
 #include "driver/sim/host_memory.h"
 #include "driver/sim/launch.h"
 #include "driver/sim/memory.h"
+#include "driver/sim/process.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
@@ -162,6 +163,11 @@ const openreg_driver table = {
     .kernel_unload = kernel_unload,
     .launch_kernel = launch_kernel,
     .launch_host_func = launch_host_func,
+    .mem_reserve = mem_reserve,
+    .mem_unreserve = mem_unreserve,
+    .mem_map = mem_map,
+    .mem_unmap = mem_unmap,
+    .device_processes = device_processes,
 };
 
 }  // namespace

@@ -13,30 +13,13 @@
 
 #include "driver/sim/device.h"
 #include "driver/sim/fault_report.h"
+#include "driver/sim/pages.h"
 #include "driver/sim/status.h"
 
 namespace openreg::sim {
 namespace {
 
 constexpr uint64_t kMiB = 1u << 20, kGiB = 1u << 30;
-constexpr uint64_t kLargeSegment = 2 * kMiB;
-
-uint64_t page_bytes() {
-  static const uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return bytes;
-}
-
-uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-void* reserve_range(uint64_t bytes, void* fixed = nullptr) {
-  return mmap(fixed, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (fixed ? MAP_FIXED : 0), -1, 0);
-}
-
-// New mappings lose these marks, so every change of the kernel view renews them.
-void hide_from_fork_and_dump(void* address, uint64_t bytes) {
-  madvise(address, bytes, MADV_DONTFORK);
-  madvise(address, bytes, MADV_DONTDUMP);
-}
 
 // Address space that RLIMIT_AS leaves to the two views: half of what is not in use yet.
 uint64_t address_space_budget() {
@@ -124,6 +107,7 @@ DeviceMemory::DeviceMemory(int32_t device, uint64_t base, uint64_t range_bytes, 
     : device_(device), delta_(delta), capacity_bytes_(std::min(capacity_bytes, range_bytes)), range_(base, range_bytes) {}
 
 DeviceMemory::~DeviceMemory() {
+  for (const auto& [base, reservation] : reservations_) close(reservation.fd);
   for (auto& [base, segment] : segments_) {
     fault_report_remove(segment.report_slot);
     close_kept(segment.fd);
@@ -131,7 +115,7 @@ DeviceMemory::~DeviceMemory() {
 }
 
 bool DeviceMemory::map_segment(uint64_t at, Segment* segment) {
-  const int fd = memfd_create("openreg", MFD_CLOEXEC);
+  const int fd = make_memory_file(device_);
   if (fd < 0) return false;
   void* view = reinterpret_cast<void*>(at + static_cast<uint64_t>(delta_));
   if (ftruncate(fd, static_cast<off_t>(segment->bytes)) != 0 ||
@@ -163,7 +147,7 @@ openreg_status DeviceMemory::allocate(uint64_t bytes, void** ptr) {
   fault_report_install();
   const uint64_t at = range_.take(whole, whole >= kLargeSegment ? kLargeSegment : page_bytes());
   if (!at) return refuse("its addresses are fragmented");
-  Segment segment{whole, -1, -1};
+  Segment segment{whole, -1, -1, 0};
   if (!map_segment(at, &segment)) {
     const int cause = errno;
     range_.give(at, whole);
@@ -179,7 +163,7 @@ openreg_status DeviceMemory::allocate(uint64_t bytes, void** ptr) {
 openreg_status DeviceMemory::free(void* ptr) {
   std::lock_guard<std::mutex> guard(mutex_);
   const auto found = segments_.find(reinterpret_cast<uint64_t>(ptr));
-  if (found == segments_.end())
+  if (found == segments_.end() || found->second.reservation != 0)
     return fail(OPENREG_INVALID_VALUE, "mem_free: %p is not the start of a live allocation of device %d", ptr, device_);
   const uint64_t at = found->first;
   const Segment segment = found->second;

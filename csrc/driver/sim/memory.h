@@ -47,6 +47,13 @@ struct Segment {
   uint64_t bytes;       // whole pages
   int fd;               // kept for sharing; -1 when the process is short of descriptors
   int32_t report_slot;  // in the fault report's table
+  uint64_t reservation; // where the reservation begins in which these pages are mapped; 0: from mem_alloc
+};
+
+// Addresses for memory that grows. Its mapped pages, where they lie side by side, are one Segment.
+struct Reservation {
+  uint64_t bytes;
+  int fd;  // a sparse file of that length
 };
 
 // The memory of one device. Any thread.
@@ -58,6 +65,12 @@ class DeviceMemory {
   openreg_status allocate(uint64_t bytes, void** ptr);
   openreg_status free(void* ptr);
 
+  // reservation.cpp
+  openreg_status reserve(uint64_t bytes, void** ptr);
+  openreg_status unreserve(void* ptr);
+  openreg_status map(void* ptr, uint64_t bytes);
+  openreg_status unmap(void* ptr, uint64_t bytes);
+
   uint64_t capacity_bytes() const { return capacity_bytes_; }
   uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
 
@@ -66,6 +79,8 @@ class DeviceMemory {
 
  private:
   bool map_segment(uint64_t at, Segment* segment);
+  void add_mapped(uint64_t at, uint64_t bytes, uint64_t reservation);
+  std::map<uint64_t, Reservation>::iterator reservation_around(uint64_t at, uint64_t bytes);
 
   const int32_t device_;
   const intptr_t delta_;
@@ -74,6 +89,7 @@ class DeviceMemory {
   mutable std::mutex mutex_;
   AddressRange range_;                     // LOCK: mutex_
   std::map<uint64_t, Segment> segments_;   // LOCK: mutex_. By device address
+  std::map<uint64_t, Reservation> reservations_;  // LOCK: mutex_. By device address
 };
 
 // INVALID_VALUE with a sentence unless [address, address + bytes) lies in one live segment of the device.
@@ -85,5 +101,9 @@ openreg_status mem_free(int32_t device, void* ptr);
 openreg_status mem_info(int32_t device, uint64_t* free_bytes, uint64_t* total_bytes);
 openreg_status mem_query(const void* ptr, int32_t* device, void** base, uint64_t* bytes);
 openreg_status mem_kernel_view(int32_t device, intptr_t* delta);
+openreg_status mem_reserve(int32_t device, uint64_t bytes, void** ptr);
+openreg_status mem_unreserve(int32_t device, void* ptr);
+openreg_status mem_map(int32_t device, void* ptr, uint64_t bytes);
+openreg_status mem_unmap(int32_t device, void* ptr, uint64_t bytes);
 
 }  // namespace openreg::sim
