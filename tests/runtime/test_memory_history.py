@@ -93,23 +93,36 @@ def test_the_trace_tells_segments_allocations_and_frees_in_order(device):
     assert {entry["stream"] for entry in entries(device)} == {0}
 
 
-def test_a_block_that_another_stream_uses_is_pending_and_its_free_completes_later(device):
-    with torch.openreg.device(device):
+def test_a_block_that_another_stream_uses_is_pending_and_its_free_completes_later(device, python):
+    python(
+        f"""
+        import torch, torch_openreg
+        memory, index = torch.openreg.memory, {device.index}
+        def make(size):
+            return torch.empty(size, dtype=torch.uint8, device=index)
+        def state():
+            snapshot = memory._snapshot()
+            blocks = [block for segment in snapshot["segments"] for block in segment["blocks"] if block["requested_size"] == {SIZE}]
+            return blocks, [entry["action"] for entry in snapshot["device_traces"][index]]
+
+        torch.openreg.set_device(index)
         side = torch.openreg.Stream()
         memory._record_memory_history(stacks="python")
-        tensor = make(device)
+        tensor = make({SIZE})
         with torch.openreg.stream(side):
-            torch.openreg._sleep(50_000_000)
+            torch.openreg._sleep(1)  # not before somebody waits
         tensor.record_stream(side)
         del tensor
-        snapshot = memory._snapshot()
-        (block,) = blocks(snapshot)
-        assert block["state"] == "active_pending_free" and block["frames"][0] == MADE_AT
-        assert [entry["action"] for entry in entries(device, snapshot=snapshot)][-2:] == ["free_requested", "snapshot"]
+        (block,), actions = state()
+        assert block["state"] == "active_pending_free" and block["frames"][0]["name"] == "make"
+        assert actions[-2:] == ["free_requested", "snapshot"]
         side.synchronize()
-        make(device, 512)  # looks at what has completed
-        assert "free_completed" in actions(device)
-        assert blocks(memory._snapshot()) == []
+        make(512)  # looks at what has completed
+        blocks, actions = state()
+        assert blocks == [] and "free_completed" in actions
+        """,
+        env={"OPENREG_SCHEDULE": "lazy", "OPENREG_DEVICES": "2"},
+    )
 
 
 def test_out_of_memory_is_in_the_trace_with_its_frames(device):
