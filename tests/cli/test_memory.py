@@ -332,3 +332,21 @@ def test_the_axis_can_be_time_and_an_empty_snapshot_says_so(drawn, browse, tmp_p
     assert "a range" in "".join(seen.text.values())
     (tmp_path / "empty.html").write_text(page.html(report.build({"segments": [], "device_traces": [], "external_annotations": []}), "empty"))
     assert "The snapshot is empty" in "".join(browse(tmp_path / "empty.html").text.values())
+
+
+def test_a_long_trace_and_many_segments_and_lines_are_drawn_in_part_and_it_says_so(browse, tmp_path):
+    trace, live = [], []
+    for number in range(60_000):
+        frames = [{"name": "f", "filename": f"file{number % 700}.py", "line": 1}]
+        live.append(number % 4000)
+        trace.append(entry("alloc", 512 * live[-1], 1 + number % 512, frames=frames, time_us=3 * number))
+        trace.append(entry("free_completed", 512 * live[-1], 1 + number % 512, time_us=3 * number + 1))
+    segments = [segment(512 * number, (512, "inactive")) for number in range(4000)]
+    facts = report.build({"segments": segments, "device_traces": [trace], "external_annotations": []})
+    (tmp_path / "long.html").write_text(page.html(facts, "long"))
+    seen = browse(tmp_path / "long.html")
+    text = "".join(seen.text.values())
+    assert "The 40000 smallest allocations are not drawn." in text and "Show 3800 more segments" in text
+    assert len([a for _, a in seen.found if "data-allocation" in a]) == 20_000
+    (path,) = [a["d"] for _, a in seen.found if a.get("class") == "requested"]
+    assert path.startswith("M") and path.count("H") < 2000

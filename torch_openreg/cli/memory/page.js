@@ -3,7 +3,7 @@
 "use strict";
 
 const report = JSON.parse(document.getElementById("snapshot").textContent);
-const MOST_BOXES = 20000, MOST_SEGMENTS = 200;
+const MOST_BOXES = 20000, MOST_SEGMENTS = 200, MOST_SITES = 500;
 const find = (id) => document.getElementById(id);
 let device = report.devices[0], byTime = false, allSegments = false;
 
@@ -83,7 +83,7 @@ function drawTimeline() {
   place.replaceChildren();
   if (events() === 0) return place.append(element("p", {class: "note"}, "No events were recorded."));
   const {svg, width, height} = canvas(place, 180);
-  const top = Math.max(1, ...device.curve.map((point) => Math.max(point[0], point[1])));
+  const top = device.curve.reduce((most, point) => Math.max(most, point[0], point[1]), 1);
   const y = (bytes) => height - (height - 22) * bytes / top;
   for (const [name, begin, end] of device.annotations) {
     const last = Math.max(1, device.times[events() - 1]);
@@ -155,7 +155,8 @@ function drawSegments() {
   const place = find("segments");
   const sorted = [...device.segments].sort((a, b) => b.size - a.size);
   const shown = allSegments ? sorted : sorted.slice(0, MOST_SEGMENTS);
-  place.replaceChildren(...shown.map((segment) => {
+  place.replaceChildren();
+  for (const segment of shown) {
     const pool = segment.pool.some(Boolean) ? `, pool ${segment.pool}` : "";
     const text = `${size(segment.size)}, ${segment.kind}${segment.expandable ? ", expandable" : ""}, stream ${segment.stream}${pool}`;
     const bar = element("div");
@@ -166,8 +167,8 @@ function drawSegments() {
       shape(svg, "rect", {class: free ? "free" : "box", x, width, y: 1, height: 16, "data-block": address,
                           ...(free ? {} : {fill: colour(stack), "fill-opacity": state === "active_allocated" ? 1 : .4})});
     }
-    return element("div", {class: "row", "data-segment": segment.address}, element("span", {title: `${hex(segment.address)}: ${text}`}, text), bar);
-  }));
+    place.append(element("div", {class: "row", "data-segment": segment.address}, element("span", {title: `${hex(segment.address)}: ${text}`}, text), bar));
+  }
   if (shown.length < sorted.length) {
     const more = element("button", {}, `Show ${sorted.length - shown.length} more segments`);
     more.onclick = () => { allSegments = true; drawSegments(); };
@@ -178,14 +179,16 @@ function drawSegments() {
 
 function drawSites() {
   const head = element("tr", {}, ...["now", "blocks", "at the peak"].map((name) => element("th", {class: "number"}, name)), element("th", {}, "allocated at"));
-  const rows = device.sites.map((site) => {
+  const rows = device.sites.slice(0, MOST_SITES).map((site) => {
     const row = element("tr", {"data-stack": site.stack}, ...[size(site.now), site.count, size(site.at_peak)].map((value) =>
       element("td", {class: "number"}, value)), element("td", {}, site.label));
     row.onclick = () => show("Line of code", [["holds now", size(site.now)], ["blocks", String(site.count)], ["held at the peak", size(site.at_peak)]],
                              [["A stack of it", site.stack]]);
     return row;
   });
-  find("sites").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
+  const rest = device.sites.length - rows.length;
+  find("sites").replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows),
+    ...(rest > 0 ? [element("caption", {}, `${rest} lines that hold less are not in this table.`)] : []));
 }
 
 // ---- details ----
@@ -251,7 +254,8 @@ document.addEventListener("mousemove", (pointer) => {
     tip.textContent = `${size(bytes)}\n${stackLabel(stack)}\n${when(begin, "before the trace")} to ${when(end, "the end")}`;
   } else {
     const address = Number(box.dataset.block);
-    const block = device.segments.flatMap((segment) => segment.blocks).find((candidate) => candidate[0] === address);
+    const home = Number(box.closest("[data-segment]").dataset.segment);
+    const block = device.segments.find((segment) => segment.address === home).blocks.find((candidate) => candidate[0] === address);
     tip.textContent = block[3] === "inactive" ? `${size(block[1])} free` : `${size(block[1])}, ${block[2]} B requested\n${stackLabel(block[4])}`;
   }
   tip.style.left = `${Math.min(pointer.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
