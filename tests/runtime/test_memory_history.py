@@ -449,3 +449,32 @@ def test_a_handler_that_was_there_before_is_called_too(python):
     )
     assert result.returncode == -signal.SIGSEGV
     assert "torch_openreg: 0x" in result.stderr and "Fatal Python error: Segmentation fault" in result.stderr
+
+
+def test_a_host_read_deep_in_a_large_block_finds_its_begin(device, python):
+    result = python(
+        f"""
+        import ctypes, torch, torch_openreg
+        blocks = [torch.empty(64 << 20, dtype=torch.uint8, device="openreg:{device.index}") for _ in range(2)]
+        small = torch.empty(100, device="openreg:{device.index}")
+        print(hex(blocks[1].data_ptr()), flush=True)
+        ctypes.c_int.from_address(blocks[1].data_ptr() + (50 << 20)).value
+        """,
+        check=False,
+    )
+    assert result.returncode == -signal.SIGSEGV
+    assert f"lies {50 << 20} bytes into the block {result.stdout.strip()} of {64 << 20} bytes" in result.stderr
+
+
+def test_a_process_can_end_while_it_records(device, python):
+    result = python(
+        f"""
+        import torch, torch_openreg
+        torch.openreg.memory._record_memory_history(stacks="all", global_record_annotations=True, compile_context=True)
+        weight = torch.ones(64, 64, device="openreg:{device.index}", requires_grad=True)
+        for _ in range(3):
+            (weight @ weight).sum().backward()
+        kept = [weight.clone() for _ in range(10)]
+        """
+    )
+    assert result.stderr == ""
