@@ -3,8 +3,8 @@
 import inspect
 import json
 import pickle
-import signal
 import threading
+from random import Random
 
 import pytest
 import torch
@@ -386,86 +386,6 @@ def test_profiled_out_of_memory_is_reported(device):
     assert any("OutOfMemory" in event.name for event in profiler.events())
 
 
-READ = """
-    import ctypes, torch, torch_openreg
-    def allocate():
-        return torch.empty(1000, device="openreg:{device}")  # the line that made it
-    {history}
-    kept = torch.zeros(700, device="openreg:{device}")
-    tensor = allocate()
-    torch.openreg.synchronize(tensor.device)
-    address = tensor.data_ptr()
-    {afterwards}
-    print(ctypes.c_float.from_address(address + 400).value)
-"""
-
-
-def fault(python, device, history="", afterwards=""):
-    result = python(READ.format(device=device.index, history=history, afterwards=afterwards), check=False)
-    assert result.returncode == -signal.SIGSEGV and result.stdout == ""
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("torch_openreg: ")]
-    return line
-
-
-def test_a_host_read_dies_and_names_the_block(device, python):
-    line = fault(python, device)
-    assert "lies 400 bytes into the block 0x" in line and "of 4096 bytes (4000 requested)" in line
-    assert f"on device {device.index}, in use" in line and "_record_memory_history() before the allocation" in line
-
-
-def test_a_host_read_names_the_python_line_when_history_is_on(device, python):
-    line = fault(python, device, history="torch.openreg.memory._record_memory_history()")
-    assert line.endswith("in use, allocated at <string>:4 in allocate.")
-    line = fault(python, device, history="torch.openreg.memory._record_memory_history('state', stacks='python')")
-    assert line.endswith("allocated at <string>:4 in allocate.")
-
-
-def test_a_host_read_of_freed_memory_says_so(device, python):
-    line = fault(python, device, afterwards="del tensor")
-    assert line.endswith(f"on device {device.index}, free: its tensor is gone.")
-
-
-def test_a_fault_elsewhere_prints_no_block(python):
-    result = python(
-        """
-        import ctypes, torch, torch_openreg
-        torch.zeros(3, device="openreg")
-        ctypes.c_int.from_address(64).value
-        """,
-        check=False,
-    )
-    assert result.returncode == -signal.SIGSEGV and "torch_openreg:" not in result.stderr
-
-
-def test_a_handler_that_was_there_before_is_called_too(python):
-    result = python(
-        """
-        import faulthandler; faulthandler.enable()
-        import ctypes, torch, torch_openreg
-        tensor = torch.zeros(3, device="openreg")
-        ctypes.c_int.from_address(tensor.data_ptr()).value
-        """,
-        check=False,
-    )
-    assert result.returncode == -signal.SIGSEGV
-    assert "torch_openreg: 0x" in result.stderr and "Fatal Python error: Segmentation fault" in result.stderr
-
-
-def test_a_host_read_deep_in_a_large_block_finds_its_begin(device, python):
-    result = python(
-        f"""
-        import ctypes, torch, torch_openreg
-        blocks = [torch.empty(64 << 20, dtype=torch.uint8, device="openreg:{device.index}") for _ in range(2)]
-        small = torch.empty(100, device="openreg:{device.index}")
-        print(hex(blocks[1].data_ptr()), flush=True)
-        ctypes.c_int.from_address(blocks[1].data_ptr() + (50 << 20)).value
-        """,
-        check=False,
-    )
-    assert result.returncode == -signal.SIGSEGV
-    assert f"lies {50 << 20} bytes into the block {result.stdout.strip()} of {64 << 20} bytes" in result.stderr
-
-
 def test_a_process_can_end_while_it_records(device, python):
     result = python(
         f"""
@@ -478,3 +398,79 @@ def test_a_process_can_end_while_it_records(device, python):
         """
     )
     assert result.stderr == ""
+
+
+def rewind(snapshot, index):
+    """Goes back from the state at the snapshot through the trace, as the viewer does, and checks that each event fits the state."""
+    segments = {segment["address"]: segment["total_size"] for segment in snapshot["segments"] if segment["device"] == index}
+    live = {
+        block["address"]: [block["requested_size"], block["state"] == "active_pending_free"]
+        for segment in snapshot["segments"] if segment["device"] == index
+        for block in segment["blocks"] if block["state"] != "inactive"
+    }
+
+    def in_a_segment(address, size):
+        return any(begin <= address and address + size <= begin + length for begin, length in segments.items())
+
+    for event in reversed(snapshot["device_traces"][index]):
+        action, address, size = event["action"], event.get("addr"), event["size"]
+        if action == "alloc":
+            assert in_a_segment(address, size) and live.pop(address) == [size, False]
+        elif action == "free_requested":
+            assert live[address] == [size, True]
+            live[address][1] = False
+        elif action == "free_completed":
+            assert address not in live and in_a_segment(address, size)
+            live[address] = [size, True]
+        elif action == "segment_alloc":
+            assert segments.pop(address) == size
+        elif action == "segment_free":
+            assert not in_a_segment(address, size)
+            segments[address] = size
+        assert all(in_a_segment(block, requested) for block, (requested, _) in live.items()), action
+    return segments, live
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_event_fits_the_state_that_later_events_lead_to(device, seed):
+    random = Random(seed)
+    with torch.openreg.device(device):
+        streams = [torch.openreg.Stream() for _ in range(2)]
+        requested = torch.openreg.memory_stats(device)["requested_bytes.all.current"]
+        memory._record_memory_history(stacks="python", context=None)
+        live = []
+        for _ in range(400):
+            choice = random.random()
+            if choice < 0.5 or not live:
+                with torch.openreg.stream(random.choice([torch.openreg.current_stream(), *streams])):
+                    live.append(make(device, random.choice([1, 600, 70_000, MIB, 3 * MIB, 11 * MIB])))
+            elif choice < 0.6:
+                random.choice(live).record_stream(random.choice(streams))
+            elif choice < 0.97:
+                live.pop(random.randrange(len(live)))
+            elif choice < 0.98:
+                with pytest.raises(torch.OutOfMemoryError):
+                    make(device, 2**50)
+            else:
+                torch.openreg.empty_cache()
+        _, first = rewind(memory._snapshot(), device.index)
+        assert sum(size for size, pending in first.values() if not pending) == requested
+        live.clear()
+        torch.openreg.synchronize()
+
+
+def test_entries_name_the_compiled_region_that_they_happened_in(python):
+    python(
+        """
+        import torch, torch_openreg
+        @torch.compile(backend="eager")
+        def compiled(x):
+            return x * 2
+        x = torch.ones(100, device="openreg")
+        compiled(x)
+        torch.openreg.memory._record_memory_history(stacks="python", compile_context=True)
+        y, z = compiled(x), x + 1
+        made = [entry["compile_context"] for entry in torch.openreg.memory._snapshot()["device_traces"][0] if entry["action"] == "alloc"]
+        assert made == ["Torch-Compiled Region: 0/0", ""], made
+        """
+    )
