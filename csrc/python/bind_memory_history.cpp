@@ -33,17 +33,30 @@ constexpr std::array<const char*, 9> kActions = {"alloc",       "free_requested"
                                                  "segment_map", "segment_unmap",  "snapshot",       "oom"};
 static_assert(TraceEntry::ALLOC == 0 && TraceEntry::SEGMENT_ALLOC == 3 && TraceEntry::SNAPSHOT == 7 && TraceEntry::OOM == 8);
 
+std::string as_text(PyObject* word) {
+  const char* utf8 = PyUnicode_AsUTF8(word);
+  if (utf8 == nullptr) PyErr_Clear();
+  return utf8 == nullptr ? "?" : utf8;
+}
+
+// The innermost line outside of torch's own Python, else the innermost line; "" outside of Python.
 std::string python_line() {
-  PyFrameObject* frame = PyEval_GetFrame();
-  if (frame == nullptr) return {};
-  const auto code = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(frame)));
-  const auto* fields = reinterpret_cast<PyCodeObject*>(code.ptr());
-  const auto text = [](PyObject* word) {
-    const char* utf8 = PyUnicode_AsUTF8(word);
-    if (utf8 == nullptr) PyErr_Clear();
-    return std::string(utf8 == nullptr ? "?" : utf8);
-  };
-  return text(fields->co_filename) + ":" + std::to_string(PyFrame_GetLineNumber(frame)) + " in " + text(fields->co_name);
+  std::string innermost;
+  auto frame = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(PyEval_GetFrame()));
+  while (frame) {
+    auto* fields = reinterpret_cast<PyFrameObject*>(frame.ptr());
+    const auto code = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetCode(fields)));
+    const auto* names = reinterpret_cast<PyCodeObject*>(code.ptr());
+    const std::string file = as_text(names->co_filename);
+    const bool of_torch = file.find("/torch/") != std::string::npos;
+    if (!of_torch || innermost.empty()) {
+      const std::string line = file + ":" + std::to_string(PyFrame_GetLineNumber(fields)) + " in " + as_text(names->co_name);
+      if (!of_torch) return line;
+      innermost = line;
+    }
+    frame = py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(PyFrame_GetBack(fields)));
+  }
+  return innermost;
 }
 
 // Threads that never ran Python have no Python stack, and are not made to wait for the GIL.

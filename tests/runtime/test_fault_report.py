@@ -36,6 +36,19 @@ def test_a_host_read_names_the_python_line_when_history_is_on(device, python):
     assert line.endswith("allocated at <string>:4 in allocate.")
 
 
+def test_the_line_is_the_programs_and_not_torchs(python):
+    result = python(
+        """
+        import ctypes, torch, torch_openreg
+        torch.openreg.memory._record_memory_history()
+        layer = torch.nn.Linear(10, 10, device="openreg")
+        ctypes.c_float.from_address(layer.weight.data_ptr()).value
+        """,
+        check=False,
+    )
+    assert result.returncode == -signal.SIGSEGV and "allocated at <string>:4 in <module>.\n" in result.stderr
+
+
 def test_a_host_read_of_freed_memory_says_so(device, python):
     line = fault(python, device, afterwards="del tensor")
     assert line.endswith(f"on device {device.index}, free: its tensor is gone.")

@@ -249,6 +249,8 @@ def test_pytorchs_viewer_reads_a_dumped_snapshot(device, tmp_path):
     _memory_viz.memory(snapshot, format_flamegraph=lambda text: frames.append(text))
     assert f"test_memory_history.py:{MADE_AT['line']}:make {40 * MIB}" in frames[0]
 
+    augmented = memory._snapshot(augment_with_fx_traces=True)
+    assert [list(segment) for segment in augmented["segments"]] == [list(segment) for segment in snapshot["segments"]]
     (block,) = blocks(snapshot, 40 * MIB)
     assert block["frames"][0] == MADE_AT and block["address"] == tensor.data_ptr()
     assert {key for key in snapshot} >= {"segments", "device_traces", "allocator_settings", "external_annotations"}
