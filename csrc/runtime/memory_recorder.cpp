@@ -20,8 +20,8 @@ using c10::CachingDeviceAllocator::AnnotationEntry;
 using c10::CachingDeviceAllocator::RecordContext;
 using c10::CachingDeviceAllocator::TraceEntry;
 
-// The compiled regions that the thread is in, outermost first.
-thread_local std::vector<std::string> compiled_regions;
+thread_local std::vector<std::string> compiled_regions;  // that the thread is in, outermost first
+thread_local std::string metadata;
 
 // Entries are destroyed without the mutex where many go at once.
 class Recorder final : public MemoryRecorder {
@@ -43,7 +43,7 @@ class Recorder final : public MemoryRecorder {
     try {
       trace.emplace_back(event.action, event.device, event.address, event.bytes, reinterpret_cast<void*>(event.stream), event.pool,
                          c10::getApproximateTime(), with_stack ? context : nullptr,
-                         compiled_regions.empty() ? std::string() : compiled_regions.back(), metadata_);
+                         compiled_regions.empty() ? std::string() : compiled_regions.back(), metadata);
     } catch (const std::bad_alloc&) {  // an entry that host memory has no room for is missing from the trace
     }
     if (trace.size() > settings_.max_entries) trace.pop_front();
@@ -86,14 +86,6 @@ class Recorder final : public MemoryRecorder {
     forget();
   }
 
-  void set_metadata(std::string metadata) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    metadata_ = std::move(metadata);
-  }
-  std::string metadata() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return metadata_;
-  }
   std::vector<TraceEntry> trace(c10::DeviceIndex device) {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto& trace = traces_[static_cast<size_t>(device)];
@@ -134,7 +126,6 @@ class Recorder final : public MemoryRecorder {
   HistorySettings settings_;
   std::array<std::deque<TraceEntry>, kMaxDevices> traces_;
   std::deque<AnnotationEntry> annotations_;
-  std::string metadata_;
   std::optional<at::CallbackHandle> annotation_callback_, region_callback_;
 };
 
@@ -175,8 +166,8 @@ at::CallbackHandle Recorder::add_region_callback() {
 
 void start_memory_history(const HistorySettings& settings, bool clear) { recorder().start(settings, clear); }
 void stop_memory_history() { recorder().stop(); }
-void set_memory_metadata(std::string metadata) { recorder().set_metadata(std::move(metadata)); }
-std::string memory_metadata() { return recorder().metadata(); }
+void set_memory_metadata(std::string text) { metadata = std::move(text); }
+std::string memory_metadata() { return metadata; }
 std::vector<TraceEntry> recorded_trace(c10::DeviceIndex device) { return recorder().trace(device); }
 std::vector<AnnotationEntry> recorded_annotations() { return recorder().annotations(); }
 std::function<c10::time_t(c10::approx_time_t)> recorded_clock() { return recorder().clock(); }

@@ -49,8 +49,8 @@ OPENREG_API void start_memory_history(const HistorySettings& settings, bool clea
 // Ends the recording and forgets every trace. Blocks in use keep their stacks until they are freed. Any thread.
 OPENREG_API void stop_memory_history();
 
-// A text that entries carry from now on, "" for none. Any thread.
-OPENREG_API void set_memory_metadata(std::string metadata);
+// A text that entries of the calling thread carry from now on, "" for none.
+OPENREG_API void set_memory_metadata(std::string text);
 OPENREG_API std::string memory_metadata();
 
 // The device's trace, oldest entry first, with approximate times. May be called with the heap locked.

@@ -273,9 +273,12 @@ def test_entries_carry_the_metadata_of_their_time(device):
     memory._set_memory_metadata("step 1")
     assert memory._get_memory_metadata() == "step 1"
     tensor = make(device)
+    thread = threading.Thread(target=make, args=(device, 100))  # has no text
+    thread.start()
+    thread.join()
     memory._set_memory_metadata("")
     del tensor
-    assert [entry["user_metadata"] for entry in entries(device) if entry["action"] != "segment_alloc"] == ["step 1", "", "", ""]
+    assert [entry["user_metadata"] for entry in entries(device) if entry["action"] != "segment_alloc"] == ["step 1", *[""] * 6]
 
 
 def test_annotations_of_the_profiler_are_in_the_snapshot(device):
@@ -336,10 +339,10 @@ def test_threads_can_allocate_while_history_is_switched_and_read(device):
 
 
 def test_cudas_signatures_are_there():
+    later = ["record_pinned_host_memory", "record_cuda"]  # torch 2.14's, of history that is not kept here
     for name in ("_record_memory_history", "_snapshot", "_dump_snapshot", "_allocation_traceback", "_set_memory_metadata", "memory_snapshot"):
-        theirs, ours = (inspect.signature(getattr(module.memory, name)) for module in (torch.cuda, torch.openreg))
-        assert list(theirs.parameters) == list(ours.parameters), name
-        assert [p.default for p in theirs.parameters.values()] == [p.default for p in ours.parameters.values()], name
+        theirs, ours = (inspect.signature(getattr(module.memory, name)).parameters for module in (torch.cuda, torch.openreg))
+        assert [(p.name, p.default) for p in theirs.values() if p.name not in later] == [(p.name, p.default) for p in ours.values()], name
 
 
 def test_the_older_signature_works(device):

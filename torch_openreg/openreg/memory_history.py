@@ -147,12 +147,12 @@ def _allocation_traceback(data_ptr: int) -> list[dict[str, Any]] | None:
 
 
 def _set_memory_metadata(metadata: str) -> None:
-    """A text that entries of the trace carry as `user_metadata` from now on; "" for none."""
+    """A text that events of this thread carry as `user_metadata` from now on; "" for none."""
     _C.set_memory_metadata(metadata)
 
 
 def _get_memory_metadata() -> str:
-    """The text of `_set_memory_metadata`."""
+    """The text of this thread's `_set_memory_metadata`."""
     return _C.memory_metadata()
 
 
