@@ -479,3 +479,41 @@ def test_entries_name_the_compiled_region_that_they_happened_in(python):
         assert made == ["Torch-Compiled Region: 0/0", ""], made
         """
     )
+
+
+def test_a_pools_segments_and_events_carry_its_id(device):
+    with torch.openreg.device(device):
+        pool = torch.openreg.MemPool()
+    memory._record_memory_history(stacks="python")
+    with torch.openreg.use_mem_pool(pool, device):
+        tensor = make(device)
+    (segment,) = pool.snapshot()
+    assert segment["segment_pool_id"] == pool.id and segment["device"] == device.index
+    assert [block["frames"][:1] for block in segment["blocks"] if block["state"] == "active_allocated"] == [[MADE_AT]]
+    assert {entry["pool_id"] for entry in entries(device) if entry["action"] != "snapshot"} == {pool.id}
+    del tensor, pool
+
+
+def test_an_expandable_segment_is_shown_by_its_mapped_stretches(device, python):
+    python(
+        f"""
+        import torch, torch_openreg
+        memory, MIB, index = torch.openreg.memory, 2**20, {device.index}
+        memory._record_memory_history(stacks="python")
+        parts = [torch.empty(4 * MIB, dtype=torch.uint8, device=index) for _ in range(4)]
+        base = parts[0].data_ptr()
+        del parts[1:3]
+        torch.openreg.empty_cache()
+        snapshot = memory._snapshot()
+        segments = snapshot["segments"]
+        assert [(s["address"] - base, s["total_size"], s["is_expandable"]) for s in segments] == [(0, 4 * MIB, True), (12 * MIB, 4 * MIB, True)]
+        assert [len(s["blocks"]) for s in segments] == [1, 1] and all(s["blocks"][0]["frames"] for s in segments)
+        trace = [(e["action"], e["addr"] - base, e["size"]) for e in snapshot["device_traces"][index] if e["action"].startswith("segment")]
+        assert trace == [*[("segment_map", 4 * MIB * n, 4 * MIB) for n in range(4)], ("segment_unmap", 4 * MIB, 8 * MIB)], trace
+        assert snapshot["allocator_settings"]["expandable_segments"] is True
+        assert snapshot["allocator_settings"]["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+        from torch.cuda import _memory_viz
+        assert "total_reserved: 8.0MiB" in _memory_viz.segsum(snapshot)
+        """,
+        env={"OPENREG_ALLOC_CONF": "expandable_segments:True", "OPENREG_DEVICES": "2"},
+    )
