@@ -1,4 +1,4 @@
-// Growth of the address table.
+// Growth of the address table, and the search that a fault report needs.
 #include "runtime/block_table.h"
 
 #include <cstdlib>
@@ -21,6 +21,21 @@ T* make_zeroed() {
 void BlockTable::set(const void* address, Block* block) {
   const uint64_t key = reinterpret_cast<uint64_t>(address);
   leaf_of(key).slots[slot_index(key)].store(block, std::memory_order_release);
+}
+
+Block* BlockTable::find_at_or_below(const void* address) const noexcept {
+  const uint64_t key = reinterpret_cast<uint64_t>(address);
+  for (const Region* region = first_.load(std::memory_order_acquire); region != nullptr; region = region->next.load(std::memory_order_acquire)) {
+    if (region->number != key >> kRegionBits) continue;
+    uint64_t slots = slot_index(key) + 1;  // to look at in the leaf
+    for (uint64_t index = leaf_index(key) + 1; index-- > 0; slots = kSlots) {
+      const Leaf* leaf = region->leaves[index].load(std::memory_order_acquire);
+      while (leaf != nullptr && slots-- > 0) {
+        if (Block* block = leaf->slots[slots].load(std::memory_order_acquire)) return block;
+      }
+    }
+  }
+  return nullptr;
 }
 
 BlockTable::Leaf& BlockTable::leaf_of(uint64_t key) {

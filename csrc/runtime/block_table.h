@@ -36,6 +36,10 @@ class BlockTable {
     return nullptr;
   }
 
+  // The block with the highest address at or below this one, as far as the table knows; it may end before the address. Null when there
+  // is none in the region. Takes no lock and allocates nothing: signal handlers may call it. Any thread.
+  Block* find_at_or_below(const void* address) const noexcept;
+
  private:
   static constexpr int kRegionBits = 39, kLeafBits = 21, kSlotBits = 9;
   static constexpr uint64_t kLeaves = uint64_t{1} << (kRegionBits - kLeafBits);

@@ -13,6 +13,7 @@
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
 #include "runtime/event.h"
+#include "runtime/fault_report.h"
 #include "runtime/launch.h"
 #include "runtime/stream.h"
 
@@ -38,6 +39,7 @@ DeviceHeap& create_heap(c10::DeviceIndex device) {
   std::lock_guard<std::mutex> lock(all.create_mutex);
   std::atomic<DeviceHeap*>& entry = all.of_device[static_cast<size_t>(device)];
   if (entry.load() == nullptr) entry.store(new DeviceHeap(device, all.table), std::memory_order_release);
+  install_fault_report(all.table);
   return *entry.load();
 }
 
@@ -102,6 +104,12 @@ c10::DeviceAllocator* device_allocator() {
   static Allocator* leaked = new Allocator;
   return leaked;
 }
+
+DeviceHeap* find_heap(c10::DeviceIndex device) noexcept {
+  return heaps().of_device[static_cast<size_t>(device)].load(std::memory_order_acquire);
+}
+
+const BlockTable& block_table() noexcept { return heaps().table; }
 
 void register_device_allocator() {
   register_allocator_config();

@@ -74,9 +74,17 @@ class DeviceHeap {
   void begin_routing(c10::MempoolId_t id, StreamFilter filter);
   void end_routing(c10::MempoolId_t id);
 
+  c10::DeviceIndex device() const { return device_; }
+
   DeviceStats stats();
   void reset_accumulated_stats();
   void reset_peak_stats();
+
+  // Appends the segments by address, and with `trace` the recorded trace of the same moment. Any thread.
+  void snapshot(std::vector<c10::CachingDeviceAllocator::SegmentInfo>& segments, std::vector<c10::CachingDeviceAllocator::TraceEntry>* trace);
+
+  // The context of the allocation that begins at `address`, null for a block that is not in use. Any thread.
+  MemoryContext context_of(Block* block, const void* address);
 
  private:
   struct Waiting {
@@ -164,5 +172,11 @@ class DeviceHeap {
 
 // The device's heap, made at its first use. Throws for a device that does not exist. Any thread; hot.
 DeviceHeap& device_heap(c10::DeviceIndex device);
+
+// The same, or null when nothing was ever allocated there. Any thread.
+DeviceHeap* find_heap(c10::DeviceIndex device) noexcept;
+
+// The table of every heap's blocks. Any thread.
+const BlockTable& block_table() noexcept;
 
 }  // namespace openreg

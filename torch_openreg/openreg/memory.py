@@ -18,10 +18,25 @@ from torch_openreg import _C
 
 from . import initialization
 from .device import _get_device_index
+from .memory_history import (
+    _allocation_traceback,
+    _dump_snapshot,
+    _get_memory_metadata,
+    _record_memory_history,
+    _set_memory_metadata,
+    _snapshot,
+    memory_snapshot,
+)
 from .memory_pool import MemPool, use_mem_pool
 from .stream import current_stream
 
 __all__ = [
+    "_allocation_traceback",
+    "_dump_snapshot",
+    "_get_memory_metadata",
+    "_record_memory_history",
+    "_set_memory_metadata",
+    "_snapshot",
     "MemPool",
     "attach_out_of_memory_observer",
     "caching_allocator_alloc",
@@ -39,6 +54,7 @@ __all__ = [
     "mem_get_info",
     "memory_allocated",
     "memory_reserved",
+    "memory_snapshot",
     "memory_stats",
     "memory_stats_as_nested_dict",
     "memory_summary",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from torch.types import Device
 
@@ -15,6 +16,7 @@ from torch_openreg import _C
 
 from . import initialization
 from .device import _get_device_index
+from .memory_history import memory_snapshot
 
 
 class MemPool:
@@ -51,6 +53,10 @@ class MemPool:
     def use_count(self) -> int:
         """1 for this object, and 1 for each `use_mem_pool` that is open."""
         return _C.memory_pool_use_count(self._device, self._id)
+
+    def snapshot(self, include_traces: bool = True) -> list[dict[str, Any]]:
+        """The pool's segments, as `torch.openreg.memory_snapshot` gives them."""
+        return memory_snapshot(self._id, include_traces)
 
     def __del__(self) -> None:
         if self._device is None or not initialization.is_initialized():
