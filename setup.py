@@ -48,8 +48,8 @@ if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
 
 DRIVER_SOURCES = {
     "sim": """
-        compute_slots copy device driver event executor failure fault_report host_memory launch memory options
-        random_schedule schedule status stream worker
+        compute_slots copy device driver event executor failure fault_report host_memory ipc launch memory options
+        random_schedule schedule shared_event status stream worker
     """,
     "null": """
         copy device driver event host_memory launch memory status stream
@@ -57,7 +57,7 @@ DRIVER_SOURCES = {
 }
 
 TORCH_SOURCES = """
-    runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/driver runtime/error runtime/event runtime/free_blocks runtime/generator runtime/guard runtime/hooks runtime/host_allocator runtime/launch runtime/storage runtime/stream
+    runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/driver runtime/error runtime/event runtime/free_blocks runtime/generator runtime/guard runtime/hooks runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/storage runtime/stream
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/layer_norm
     aten/nested aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
     aten/tensor_split aten/windows
@@ -72,7 +72,7 @@ TORCH_SOURCES = """
     aten/engine/shapes/reduction aten/engine/shapes/shape
 """
 
-PYTHON_SOURCES = "python/module python/bind_device python/bind_event python/bind_generator python/bind_op_stats python/bind_stream"
+PYTHON_SOURCES = "python/module python/bind_device python/bind_event python/bind_generator python/bind_ipc python/bind_op_stats python/bind_stream"
 
 # What `torch_openreg.get_include()` offers to operators that are built outside the tree.
 PUBLIC_HEADERS = """

@@ -56,6 +56,9 @@ AT(openreg_stream_info, queued, 24);
 AT(openreg_stream_info, running_for_ns, 32);
 AT(openreg_stream_info, running, 40);
 
+SIZE(openreg_ipc_handle, 64);
+AT(openreg_ipc_handle, bytes, 0);
+
 SIZE(openreg_range, 24);
 AT(openreg_range, base, 0);
 AT(openreg_range, bytes, 8);
@@ -113,3 +116,9 @@ ENTRY(kernel_load, 29);
 ENTRY(kernel_unload, 30);
 ENTRY(launch_kernel, 31);
 ENTRY(launch_host_func, 32);
+ENTRY(mem_export, 33);
+ENTRY(mem_import, 34);
+ENTRY(mem_close, 35);
+ENTRY(event_create_shared, 36);
+ENTRY(event_export, 37);
+ENTRY(event_import, 38);

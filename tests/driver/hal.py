@@ -40,6 +40,10 @@ class Range(c.Structure):
     _fields_ = [("base", ptr), ("bytes", u64), ("write", i32)]
 
 
+class IpcHandle(c.Structure):
+    _fields_ = [("bytes", c.c_ubyte * 64)]
+
+
 Cleanup = c.CFUNCTYPE(None, ptr)
 HostFunc = c.CFUNCTYPE(i32, ptr, c.POINTER(Error))
 
@@ -88,8 +92,14 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("kernel_unload", [Kernel]),
     ("launch_kernel", [Stream, Kernel, P(Geometry), ptr, u64, P(LaunchDesc)]),
     ("launch_host_func", [Stream, ptr, ptr, u64, P(LaunchDesc)]),
+    ("mem_export", [i32, ptr, P(IpcHandle)]),
+    ("mem_import", [P(IpcHandle), P(i32), P(ptr), P(u64)]),
+    ("mem_close", [i32, ptr]),
+    ("event_create_shared", [i32, P(Event)]),
+    ("event_export", [Event, P(IpcHandle)]),
+    ("event_import", [P(IpcHandle), P(i32), P(Event)]),
 ]
-OPTIONAL = {"mem_kernel_view"}
+OPTIONAL = {"mem_kernel_view", "mem_export", "mem_import", "mem_close", "event_create_shared", "event_export", "event_import"}
 
 
 class DriverTable(c.Structure):

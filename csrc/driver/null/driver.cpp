@@ -83,6 +83,12 @@ const openreg_driver table = {
     .kernel_unload = kernel_unload,
     .launch_kernel = launch_kernel,
     .launch_host_func = launch_host_func,
+    .mem_export = nullptr,
+    .mem_import = nullptr,
+    .mem_close = nullptr,
+    .event_create_shared = nullptr,
+    .event_export = nullptr,
+    .event_import = nullptr,
 };
 
 }  // namespace

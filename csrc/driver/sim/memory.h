@@ -47,6 +47,7 @@ struct Segment {
   uint64_t bytes;       // whole pages
   int fd;               // kept for sharing; -1 when the process is short of descriptors
   int32_t report_slot;  // in the fault report's table
+  bool imported;        // from another process: its pages are not counted here
 };
 
 // The memory of one device. Any thread.
@@ -58,6 +59,13 @@ class DeviceMemory {
   openreg_status allocate(uint64_t bytes, void** ptr);
   openreg_status free(void* ptr);
 
+  // The descriptor of the segment that begins at ptr, for another process; INVALID_VALUE when there is none or it is imported.
+  openreg_status descriptor_of(void* ptr, int* fd, uint64_t* bytes) const;
+
+  // Maps another process's segment; the descriptor stays the caller's. unmap_imported takes it away again.
+  openreg_status map_imported(int fd, uint64_t bytes, void** ptr);
+  openreg_status unmap_imported(void* ptr);
+
   uint64_t capacity_bytes() const { return capacity_bytes_; }
   uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
 
@@ -66,6 +74,8 @@ class DeviceMemory {
 
  private:
   bool map_segment(uint64_t at, Segment* segment);
+  bool map_descriptor(uint64_t at, uint64_t bytes, int fd);
+  void unmap_segment(std::map<uint64_t, Segment>::iterator found);
 
   const int32_t device_;
   const intptr_t delta_;
