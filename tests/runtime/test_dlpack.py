@@ -104,6 +104,7 @@ def test_subclasses_and_functions_that_override_see_the_fixed_method_too(fixed, 
     assert torch.ones(2, device=device).as_subclass(Named).__dlpack_device__() == (EXT_DEVICE, device.index)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_numpy_refuses_device_memory(device):
     x = torch.ones(2, device=device)
     for take in (lambda: x.numpy(), lambda: x.__array__(), lambda: numpy.asarray(x), lambda: numpy.array(x), lambda: numpy.add(x, 1)):
