@@ -10,6 +10,7 @@
 
 #include "runtime/device.h"
 #include "runtime/driver.h"
+#include "runtime/ipc.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -300,6 +301,9 @@ void DeviceHeap::collect_completed() {
 // Frees pending blocks and gives whole free segments back: Note [Giving segments back]. Releases the mutex while it waits.
 void DeviceHeap::flush(std::unique_lock<std::mutex>& lock) {
   ++stats_.num_sync_all_streams;
+  lock.unlock();
+  collect_shared_memory();  // blocks that other processes have finished with
+  lock.lock();
   std::vector<c10::Stream> awaited;
   for (const WaitingQueue& queue : queues_) {
     if (!queue.waiting.empty()) awaited.push_back(queue.stream);

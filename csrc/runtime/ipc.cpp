@@ -214,24 +214,24 @@ c10::Storage open_storage(const std::string& bytes) {
   TORCH_CHECK(bytes.size() == sizeof(name), "These ", bytes.size(), " bytes are no storage that openreg has shared.");
   std::memcpy(&name, bytes.data(), sizeof(name));
   TORCH_CHECK(name.version == kVersion, "The storage was shared by another version of torch_openreg.");
-  const c10::Device device(c10::DeviceType::PrivateUse1, visible_device(name.device));
-  c10::DataPtr data(nullptr, device);
-  if (name.bytes != 0) {
-    hold_lease(name.lease);
-    auto received = std::make_unique<Received>();
-    received->lease = name.lease;
-    received->segment.assign(reinterpret_cast<const char*>(&name.segment), sizeof(name.segment));
-    char* base = nullptr;
+  c10::DataPtr data;
+  if (name.bytes == 0) {
+    data = c10::DataPtr(nullptr, {c10::DeviceType::PrivateUse1, visible_device(name.device)});
+  } else {
+    hold_lease(name.lease);  // first: a message that cannot be used is received all the same
     try {
+      const c10::Device device(c10::DeviceType::PrivateUse1, visible_device(name.device));
+      auto received = std::make_unique<Received>();
+      received->lease = name.lease;
+      received->segment.assign(reinterpret_cast<const char*>(&name.segment), sizeof(name.segment));
       std::lock_guard<std::mutex> lock(state().mutex);
       Mapping& mapping = mapping_of(driver, name, received->segment);
       ++mapping.storages;
-      base = static_cast<char*>(mapping.base);
+      data = c10::DataPtr(static_cast<char*>(mapping.base) + name.offset_bytes, received.release(), &release_received, device);
     } catch (...) {
       drop_lease(name.lease);
       throw;
     }
-    data = c10::DataPtr(base + name.offset_bytes, received.release(), &release_received, device);
   }
   return c10::Storage(c10::Storage::use_byte_size_t(), name.bytes, std::move(data), /*allocator=*/nullptr, /*resizable=*/false);
 }

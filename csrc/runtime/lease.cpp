@@ -47,9 +47,12 @@ bool set_lock(int fd, int command, uint32_t entry, short type) {
   return result == 0;
 }
 
+// A forked child does not get the mapping: it would keep the file open, and its locks with it.
 Entry* map(int fd) {
   void* entries = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-  return entries == MAP_FAILED ? nullptr : static_cast<Entry*>(entries);
+  if (entries == MAP_FAILED) return nullptr;
+  madvise(entries, kBytes, MADV_DONTFORK);
+  return static_cast<Entry*>(entries);
 }
 
 struct Own {

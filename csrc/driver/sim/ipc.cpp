@@ -19,7 +19,8 @@ constexpr char kMagic[8] = "openreg";
 
 }  // namespace
 
-openreg_status name_file(const char* operation, SharedKind kind, int32_t device, int fd, uint64_t bytes, openreg_ipc_handle* handle) {
+openreg_status name_file(const char* operation, SharedKind kind, int32_t device, int fd, uint64_t offset, uint64_t bytes,
+                         openreg_ipc_handle* handle) {
   struct stat status;
   if (fstat(fd, &status) != 0) return fail(OPENREG_INTERNAL, "%s: cannot look at descriptor %d: %s", operation, fd, strerror(errno));
   SharedFile file{};
@@ -29,6 +30,7 @@ openreg_status name_file(const char* operation, SharedKind kind, int32_t device,
   file.pid = getpid();
   file.fd = fd;
   file.inode = status.st_ino;
+  file.offset = offset;
   file.bytes = bytes;
   memset(handle, 0, sizeof *handle);
   memcpy(handle->bytes, &file, sizeof file);
@@ -49,7 +51,7 @@ openreg_status open_file(const char* operation, SharedKind kind, const openreg_i
     return errno == ENOENT ? fail(OPENREG_INVALID_VALUE, "%s: process %d, which shared it, has ended or has freed it", operation, file->pid)
                            : fail(OPENREG_INVALID_VALUE, "%s: %s of process %d cannot be opened: %s", operation, path, file->pid, strerror(errno));
   struct stat status;
-  if (fstat(opened, &status) != 0 || status.st_ino != file->inode || static_cast<uint64_t>(status.st_size) != file->bytes) {
+  if (fstat(opened, &status) != 0 || status.st_ino != file->inode || static_cast<uint64_t>(status.st_size) < file->offset + file->bytes) {
     close(opened);
     return fail(OPENREG_INVALID_VALUE, "%s: process %d has freed what it shared", operation, file->pid);
   }
@@ -62,9 +64,9 @@ openreg_status mem_export(int32_t device, void* ptr, openreg_ipc_handle* handle)
     if (!handle) return fail(OPENREG_INVALID_VALUE, "mem_export: handle is null");
     if (openreg_status status = check_device("mem_export", device)) return status;
     int fd;
-    uint64_t bytes;
-    if (openreg_status status = chip().devices[static_cast<size_t>(device)]->memory.descriptor_of(ptr, &fd, &bytes)) return status;
-    return name_file("mem_export", SharedKind::memory, device, fd, bytes, handle);
+    uint64_t offset, bytes;
+    if (openreg_status status = chip().devices[static_cast<size_t>(device)]->memory.file_of(ptr, &fd, &offset, &bytes)) return status;
+    return name_file("mem_export", SharedKind::memory, device, fd, offset, bytes, handle);
   });
 }
 
@@ -74,7 +76,7 @@ openreg_status mem_import(const openreg_ipc_handle* handle, int32_t* device, voi
     SharedFile file;
     int fd;
     if (openreg_status status = open_file("mem_import", SharedKind::memory, handle, &file, &fd)) return status;
-    const openreg_status status = chip().devices[static_cast<size_t>(file.device)]->memory.map_imported(fd, file.bytes, ptr);
+    const openreg_status status = chip().devices[static_cast<size_t>(file.device)]->memory.map_imported(fd, file.offset, file.bytes, ptr);
     close(fd);
     if (status != OPENREG_OK) return status;
     *device = file.device;

@@ -21,12 +21,14 @@ struct SharedFile {
   int32_t pid;
   int32_t fd;
   uint64_t inode;
+  uint64_t offset;  // what is shared lies at [offset, offset + bytes) of the file
   uint64_t bytes;
 };
 static_assert(sizeof(SharedFile) <= sizeof(openreg_ipc_handle));
 
-// Names a descriptor of this process.
-openreg_status name_file(const char* operation, SharedKind kind, int32_t device, int fd, uint64_t bytes, openreg_ipc_handle* handle);
+// Names a part of a file of this process.
+openreg_status name_file(const char* operation, SharedKind kind, int32_t device, int fd, uint64_t offset, uint64_t bytes,
+                         openreg_ipc_handle* handle);
 
 // Opens what the handle names; the caller closes *fd. INVALID_VALUE with a sentence when it is no handle of this kind, when its process has
 // ended, or when the file is gone; INVALID_DEVICE when this chip has fewer devices.

@@ -130,9 +130,10 @@ DeviceMemory::~DeviceMemory() {
   }
 }
 
-bool DeviceMemory::map_descriptor(uint64_t at, uint64_t bytes, int fd) {
+bool DeviceMemory::map_file(uint64_t at, uint64_t bytes, int fd, uint64_t offset) {
   void* view = reinterpret_cast<void*>(at + static_cast<uint64_t>(delta_));
-  const bool mapped = mmap(view, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) != MAP_FAILED;
+  const bool mapped =
+      mmap(view, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset)) != MAP_FAILED;
   const int cause = errno;
   if (!mapped) reserve_range(bytes, view);
   hide_from_fork_and_dump(view, bytes);
@@ -144,7 +145,7 @@ bool DeviceMemory::map_descriptor(uint64_t at, uint64_t bytes, int fd) {
 bool DeviceMemory::map_segment(uint64_t at, Segment* segment) {
   const int fd = memfd_create("openreg", MFD_CLOEXEC);
   if (fd < 0) return false;
-  if (ftruncate(fd, static_cast<off_t>(segment->bytes)) != 0 || !map_descriptor(at, segment->bytes, fd)) {
+  if (ftruncate(fd, static_cast<off_t>(segment->bytes)) != 0 || !map_file(at, segment->bytes, fd, 0)) {
     const int cause = errno;
     close(fd);
     errno = cause;
@@ -206,7 +207,7 @@ void DeviceMemory::unmap_segment(std::map<uint64_t, Segment>::iterator found) {
   segments_.erase(found);
 }
 
-openreg_status DeviceMemory::descriptor_of(void* ptr, int* fd, uint64_t* bytes) const {
+openreg_status DeviceMemory::file_of(void* ptr, int* fd, uint64_t* offset, uint64_t* bytes) const {
   std::lock_guard<std::mutex> guard(mutex_);
   const auto found = segments_.find(reinterpret_cast<uint64_t>(ptr));
   if (found == segments_.end() || found->second.imported)
@@ -214,17 +215,18 @@ openreg_status DeviceMemory::descriptor_of(void* ptr, int* fd, uint64_t* bytes) 
   if (found->second.fd < 0)
     return fail(OPENREG_OUT_OF_MEMORY, "mem_export: the process has too few descriptors to share %p; raise RLIMIT_NOFILE (ulimit -n)", ptr);
   *fd = found->second.fd;
+  *offset = 0;
   *bytes = found->second.bytes;
   return OPENREG_OK;
 }
 
-openreg_status DeviceMemory::map_imported(int fd, uint64_t bytes, void** ptr) {
+openreg_status DeviceMemory::map_imported(int fd, uint64_t offset, uint64_t bytes, void** ptr) {
   std::lock_guard<std::mutex> guard(mutex_);
   fault_report_install();
   const uint64_t at = range_.take(bytes, bytes >= kLargeSegment ? kLargeSegment : page_bytes());
   if (!at)
     return fail(OPENREG_OUT_OF_MEMORY, "mem_import: device %d has no addresses left for %llu bytes", device_, static_cast<unsigned long long>(bytes));
-  if (!map_descriptor(at, bytes, fd)) {
+  if (!map_file(at, bytes, fd, offset)) {
     const int cause = errno;
     range_.give(at, bytes);
     return fail(OPENREG_OUT_OF_MEMORY, "mem_import: cannot map %llu bytes: %s", static_cast<unsigned long long>(bytes), strerror(cause));

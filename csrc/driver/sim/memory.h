@@ -59,11 +59,11 @@ class DeviceMemory {
   openreg_status allocate(uint64_t bytes, void** ptr);
   openreg_status free(void* ptr);
 
-  // The descriptor of the segment that begins at ptr, for another process; INVALID_VALUE when there is none or it is imported.
-  openreg_status descriptor_of(void* ptr, int* fd, uint64_t* bytes) const;
+  // Where the segment that begins at ptr lies in which file, for another process; INVALID_VALUE when there is none or it is imported.
+  openreg_status file_of(void* ptr, int* fd, uint64_t* offset, uint64_t* bytes) const;
 
-  // Maps another process's segment; the descriptor stays the caller's. unmap_imported takes it away again.
-  openreg_status map_imported(int fd, uint64_t bytes, void** ptr);
+  // Maps a part of another process's file; the descriptor stays the caller's. unmap_imported takes it away again.
+  openreg_status map_imported(int fd, uint64_t offset, uint64_t bytes, void** ptr);
   openreg_status unmap_imported(void* ptr);
 
   uint64_t capacity_bytes() const { return capacity_bytes_; }
@@ -74,7 +74,7 @@ class DeviceMemory {
 
  private:
   bool map_segment(uint64_t at, Segment* segment);
-  bool map_descriptor(uint64_t at, uint64_t bytes, int fd);
+  bool map_file(uint64_t at, uint64_t bytes, int fd, uint64_t offset);
   void unmap_segment(std::map<uint64_t, Segment>::iterator found);
 
   const int32_t device_;

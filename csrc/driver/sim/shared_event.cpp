@@ -80,6 +80,7 @@ std::shared_ptr<SharedEvent> adopt(int32_t device, int fd) {
     close(fd);
     return nullptr;
   }
+  madvise(page, sizeof(SharedPage), MADV_DONTFORK);  // a forked child would keep the file open, and its locks with it
   auto made = std::make_shared<SharedEvent>(device, fd, status.st_ino, static_cast<SharedPage*>(page));
   all.by_inode[status.st_ino] = made;
   return made;
@@ -214,7 +215,7 @@ openreg_status event_export(openreg_event event, openreg_ipc_handle* handle) {
     if (!object) return fail(OPENREG_INVALID_VALUE, "event_export: %p is not a live event", static_cast<void*>(event));
     if (!object->shared)
       return fail(OPENREG_INVALID_VALUE, "event_export: the event was not created to be shared; use event_create_shared");
-    return name_file("event_export", SharedKind::event, object->device, object->shared->fd, sizeof(SharedPage), handle);
+    return name_file("event_export", SharedKind::event, object->device, object->shared->fd, 0, sizeof(SharedPage), handle);
   });
 }
 
