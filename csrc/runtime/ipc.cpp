@@ -3,7 +3,6 @@
 
 #include <c10/util/Exception.h>
 
-#include <atomic>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -14,8 +13,8 @@
 
 #include "runtime/device.h"
 #include "runtime/driver.h"
-#include "runtime/launch.h"
 #include "runtime/lease.h"
+#include "runtime/storage.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -51,7 +50,6 @@ struct Mapping {
 struct Received {
   LeaseName lease;
   std::string segment;  // key of its mapping
-  std::atomic<uint64_t> awaited{1};  // streams that have work from before the storage was dropped, and the dropping itself
 };
 
 struct State {
@@ -79,28 +77,15 @@ void release_sent(void* context) noexcept {
   state().limbo.push_back(sent);
 }
 
-void finish(Received* received) noexcept {
-  if (received->awaited.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+void finish_received(void* context) noexcept {
+  auto* received = static_cast<Received*>(context);
   drop_lease(received->lease);
   std::lock_guard<std::mutex> lock(state().mutex);
   state().finished.push_back(received);
 }
 
-openreg_status run_nothing(void*, openreg_error*) { return OPENREG_OK; }
-void finish_behind_stream(void* args) { finish(*static_cast<Received**>(args)); }
-
 void release_received(void* context) noexcept {
-  if (!driver_usable()) return;
-  auto* received = static_cast<Received*>(context);
-  for (const c10::Stream& stream : used_streams()) {
-    received->awaited.fetch_add(1, std::memory_order_relaxed);
-    try {
-      launch_host_func(stream, "openreg::release_shared_memory", run_nothing, &received, sizeof(received), finish_behind_stream);
-    } catch (const std::exception&) {
-      return;  // a lost device: nobody can say when its work ends, so the lease is kept
-    }
-  }
-  finish(received);
+  if (driver_usable()) release_behind_streams(finish_received, context);
 }
 
 void unmap_finished() {

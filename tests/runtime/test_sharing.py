@@ -386,7 +386,8 @@ def test_a_fork_of_a_receiver_holds_nothing(python):
             x = torch.ones(1 << 12, device="openreg")
             child = other.call(peer.keep_and_fork, "kept", x)
             del x
-            other.end(peer.crash)
+            other.pipe.send(("crash", ()))
+            os.waitpid(other.process.pid, 0)
             torch.openreg.ipc_collect()
             os.kill(child, 0)  # it lives
             freed = torch.openreg.memory_allocated() == before
