@@ -6,6 +6,7 @@ Needs the built extension. Each peer is a process that imports torch.
 import os
 import pickle
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -273,6 +274,7 @@ def test_queues_of_every_start_method_carry_tensors(python, tmp_path, method):
     (tmp_path / "main.py").write_text(
         f"""
 import sys
+import threading
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch, torch.multiprocessing, torch_openreg, peer
 if __name__ == "__main__":
@@ -394,4 +396,50 @@ def test_a_fork_of_a_receiver_holds_nothing(python):
             os.kill(child, 9)
             assert freed
         """
+    )
+
+
+def test_threads_send_and_receive_at_the_same_time():
+    def work(number):
+        try:
+            for count in range(50):
+                x = torch.full((64,), float(count), device=f"openreg:{number % 2}")
+                first, second = (pickle.loads(message) for message in [peers.message(x), peers.message(x)])
+                first.add_(1)
+                torch.openreg.synchronize(x.device)
+                assert second[0].item() == x[0].item() == count + 1
+            done.append(number)
+        except Exception as error:
+            done.append(error)
+
+    done, before = [], [used(0), used(1)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, done)) == ["0", "1", "2", "3"]
+    peers.collect()
+    assert [used(0), used(1)] == before
+
+
+def test_import_gives_the_pickler_one_reducer_and_leaves_other_devices_to_torchs(python):
+    python(
+        """
+        import pickle, torch, torch.multiprocessing
+        from multiprocessing.reduction import ForkingPickler
+        before = dict(ForkingPickler._extra_reducers)
+        import torch_openreg
+        after = ForkingPickler._extra_reducers
+        assert {kind for kind in after if after[kind] is not before.get(kind)} == {torch.UntypedStorage}
+        reduce = after[torch.UntypedStorage]
+        x = torch.ones(3)
+        assert reduce(x.untyped_storage())[0] is before[torch.UntypedStorage](x.untyped_storage())[0]
+        assert pickle.loads(ForkingPickler.dumps(x)).tolist() == [1, 1, 1]
+        try:
+            reduce(torch.ones(2, device="meta").untyped_storage())
+        except RuntimeError as error:
+            assert "meta" in str(error)
+        """,
+        env={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
     )
