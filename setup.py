@@ -48,8 +48,8 @@ if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
 
 DRIVER_SOURCES = {
     "sim": """
-        compute_slots copy device driver event executor failure fault_report host_memory launch memory options process
-        random_schedule reservation schedule status stream worker
+        compute_slots copy device driver event executor failure fault_report host_memory ipc launch memory options process
+        random_schedule reservation schedule shared_event status stream worker
     """,
     "null": """
         copy device driver event host_memory launch memory status stream
@@ -59,7 +59,7 @@ DRIVER_SOURCES = {
 TORCH_SOURCES = """
     runtime/allocator_config runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/guard runtime/hooks
-    runtime/host_allocator runtime/launch runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/out_of_memory runtime/storage runtime/stream
+    runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/out_of_memory runtime/storage runtime/stream
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/layer_norm
     aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
     aten/softmax aten/tensor_split aten/windows
@@ -74,7 +74,10 @@ TORCH_SOURCES = """
     aten/engine/shapes/reduction aten/engine/shapes/shape
 """
 
-PYTHON_SOURCES = "python/module python/bind_device python/bind_event python/bind_generator python/bind_memory python/bind_memory_history python/bind_op_stats python/bind_stream"
+PYTHON_SOURCES = """
+    python/module python/bind_device python/bind_event python/bind_generator python/bind_ipc python/bind_memory python/bind_memory_history
+    python/bind_op_stats python/bind_stream
+"""
 
 # What `torch_openreg.get_include()` offers to operators that are built outside the tree.
 PUBLIC_HEADERS = """

@@ -35,6 +35,8 @@ def register() -> None:
     torch.utils.generate_methods_for_privateuse1_backend(
         for_tensor=True, for_module=True, for_packed_sequence=True, for_storage=True
     )
+    sharing = sys.modules[f"{openreg.__name__}.sharing"]
+    sharing.prepare()
     driver.prepare(extension)
     shutdown.prepare(extension)
     _registered = True

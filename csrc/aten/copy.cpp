@@ -176,6 +176,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& dst) {
 
 c10::Scalar local_scalar_dense(const at::Tensor& self) {
   static auto& counter = op_stats::counter("aten::_local_scalar_dense");
+  check_memory(self);
   const auto side = std::make_shared<HostSide>();
   char* value = side->scalar;
   TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(side->scalar));
@@ -197,6 +198,9 @@ void copy_tensor(const at::Tensor& dst, const at::Tensor& unexpanded, bool non_b
   TORCH_CHECK(dst.sizes() == at::IntArrayRef(shape), "output with shape ", dst.sizes(), " doesn't match the broadcast shape ", shape);
   if (unexpanded.is_complex() && !dst.is_complex() && dst.scalar_type() != at::kBool) TORCH_WARN_ONCE("Casting complex values to real discards the imaginary part");
   if (dst.numel() == 0) return;
+  for (const at::Tensor* tensor : {&dst, &unexpanded}) {
+    if (is_device_tensor(*tensor)) check_memory(*tensor);
+  }
   at::assert_no_internal_overlap(dst);
   if (dst.device() == unexpanded.device()) at::assert_no_partial_overlap(dst, unexpanded);
   const at::Tensor src = unexpanded.sizes() == dst.sizes() ? unexpanded : unexpanded.expand(dst.sizes());

@@ -5,6 +5,7 @@
 #include <ATen/native/ResizeCommon.h>
 #include <ATen/native/TensorFactories.h>
 #include <ATen/ops/_efficientzerotensor_native.h>
+#include <ATen/ops/_lazy_clone_native.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/is_set_to_native.h>
@@ -121,6 +122,11 @@ at::Tensor& set_whole_storage(at::Tensor& self, c10::Storage source) {
   return set_storage(self, std::move(source), 0, {count}, {1});
 }
 
+at::Tensor lazy_clone(const at::Tensor& self) {
+  bind_allocator_to_device(self.storage().unsafeGetStorageImpl());
+  return at::native::_lazy_clone(self);
+}
+
 void record_stream(at::Tensor& self, c10::Stream stream) { device_allocator()->recordStream(self.storage().data_ptr(), stream); }
 
 }  // namespace
@@ -134,6 +140,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("set_.source_Storage", set_whole_storage);
   m.impl("set_.source_Storage_storage_offset", set_storage);
   m.impl("set_.source_Tensor", at::native::set_tensor_);
+  m.impl("_lazy_clone", lazy_clone);
   m.impl("is_set_to", at::native::is_set_to);
   m.impl("record_stream", record_stream);
   m.impl("as_strided", at::native::as_strided_tensorimpl);

@@ -16,6 +16,7 @@
 #include "aten/engine/engine.h"
 #include "aten/kernels/kernel.h"
 #include "aten/op_stats.h"
+#include "aten/tensor.h"
 #include "runtime/driver.h"
 #include "runtime/launch.h"
 
@@ -119,7 +120,7 @@ inline bool is_plain(const at::TensorBase& tensor) {
   const c10::DispatchKeySet keys = tensor.unsafeGetTensorImpl()->key_set();
   constexpr c10::DispatchKeySet special({c10::DispatchKey::Conjugate, c10::DispatchKey::Negative, c10::DispatchKey::ZeroTensor});
   return keys.has(c10::DispatchKey::PrivateUse1) && !keys.has_any(special) && has_kernel_view(tensor.device().index()) &&
-         !c10::impl::cow::is_cow_data_ptr(tensor.storage().data_ptr());
+         !c10::impl::cow::is_cow_data_ptr(tensor.storage().data_ptr()) && !lacks_memory(tensor);
 }
 
 // Whether one thread may do it: above this size ATen's kernels, which use all intra-op threads, are faster.

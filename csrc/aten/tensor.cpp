@@ -21,6 +21,11 @@ at::Tensor wrap(c10::DeviceIndex device, caffe2::TypeMeta dtype, size_t bytes) {
 
 }  // namespace
 
+void check_memory(const at::TensorBase& tensor) {
+  TORCH_CHECK(!lacks_memory(tensor), "A tensor of shape ", tensor.sizes(), " on ", tensor.device(),
+              " has no memory: its storage was resized to 0 bytes. Resize the storage and fill it before you use the tensor.");
+}
+
 at::Tensor make_strided(c10::DeviceIndex device, at::IntArrayRef sizes, at::IntArrayRef strides, caffe2::TypeMeta dtype,
                         size_t bytes) {
   at::Tensor tensor = wrap(device, dtype, bytes);

@@ -11,6 +11,15 @@ constexpr c10::DeviceType kDeviceType = c10::DeviceType::PrivateUse1;
 
 inline bool is_device_tensor(const at::TensorBase& tensor) { return tensor.defined() && tensor.device().type() == kDeviceType; }
 
+// Whether the tensor has elements and its storage has no memory: untyped_storage().resize_(0) took it.
+inline bool lacks_memory(const at::TensorBase& tensor) {
+  return C10_UNLIKELY(tensor.storage().data_ptr().get() == nullptr) && tensor.numel() != 0 &&
+         !tensor.key_set().has(c10::DispatchKey::ZeroTensor);
+}
+
+// Throws for a tensor that lacks memory: a kernel would follow a null pointer.
+void check_memory(const at::TensorBase& tensor);
+
 // A strided tensor on `device` with uninitialised memory, allocated on that device's current stream. `bytes` is what sizes and
 // strides span (at::detail::computeStorageNbytes). Throws OutOfMemoryError.
 OPENREG_API at::Tensor make_strided(c10::DeviceIndex device, at::IntArrayRef sizes, at::IntArrayRef strides, caffe2::TypeMeta dtype,

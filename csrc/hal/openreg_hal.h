@@ -95,6 +95,10 @@ typedef struct openreg_process {
   int64_t pid;
   uint64_t bytes; /* of device memory */
 } openreg_process;
+/* The name of an allocation or an event, for another process on the same machine: plain bytes that may travel any way. */
+typedef struct openreg_ipc_handle {
+  unsigned char bytes[64];
+} openreg_ipc_handle;
 
 /* A snapshot of one stream, for stall reports. The caller sets struct_size. */
 typedef struct openreg_stream_info {
@@ -308,6 +312,37 @@ typedef struct openreg_driver {
   /* (optional) The processes of this user that hold memory of the device, this one included: at most *count into `processes`; *count
    * becomes how many there are. Processes that the driver may not look at are left out. Default (null or UNSUPPORTED): unknown. */
   openreg_status (*device_processes)(int32_t device, openreg_process* processes, uint32_t* count);
+
+  /* -- between processes (1.1) -- */
+
+  /* (optional) Names the mem_alloc allocation that begins at `ptr`. The name is good until the allocation is freed. OUT_OF_MEMORY when
+   * the system cannot keep it shareable, INVALID_VALUE for any other pointer and for imported memory. Default (null or UNSUPPORTED): device
+   * memory stays in its process. A driver has all three mem_ entries of this group or none. */
+  openreg_status (*mem_export)(int32_t device, void* ptr, openreg_ipc_handle* handle);
+
+  /* (optional) Maps the memory that a handle names; each call makes a mapping of its own, also in the exporting process. The caller owns
+   * it and gives it to mem_close. It uses no capacity, and its bytes stay when the exporter frees them or ends. Copies, fills and mem_query take it as
+   * an allocation. INVALID_VALUE when the handle names nothing any more, INVALID_DEVICE when this process has no such
+   * device, OUT_OF_MEMORY when no addresses are left. Default: as mem_export. */
+  openreg_status (*mem_import)(const openreg_ipc_handle* handle, int32_t* device, void** ptr, uint64_t* bytes);
+
+  /* (optional) Ends a mapping of mem_import. The caller has made sure that no queued task uses it. INVALID_VALUE for any other pointer. Default: as
+   * mem_export. */
+  openreg_status (*mem_close)(int32_t device, void* ptr);
+
+  /* (optional) Creates an event without timing that other processes can import. Every process may record it and wait for it; it
+   * stands for the latest record of all. A failure reaches waiters of the recording process only. Default (null or UNSUPPORTED): events
+   * stay in their process. A driver has all three event_ entries of this group or none. */
+  openreg_status (*event_create_shared)(int32_t device, openreg_event* event);
+
+  /* (optional) Names an event of event_create_shared or event_import, while one of its events lives in this process. INVALID_VALUE for another
+   * event. Default: as event_create_shared. */
+  openreg_status (*event_export)(openreg_event event, openreg_ipc_handle* handle);
+
+  /* (optional) The event that a handle names, on the device that it was created for. The caller owns it. INVALID_VALUE when the handle names
+   * nothing any more, INVALID_DEVICE when this process has no such device. A wait for a record whose process ended first is a failure of the
+   * waiting stream, or of event_synchronize. Default: as event_create_shared. */
+  openreg_status (*event_import)(const openreg_ipc_handle* handle, int32_t* device, openreg_event* event);
 } openreg_driver;
 
 /* The one exported symbol. Returns OK and the table (static storage of the driver), or UNSUPPORTED when the driver does not

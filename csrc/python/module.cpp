@@ -11,6 +11,7 @@ PYBIND11_MODULE(_C, m) {
   openreg::python::bind_generator(m);
   openreg::python::bind_memory(m);
   openreg::python::bind_memory_history(m);
+  openreg::python::bind_ipc(m);
   openreg::python::bind_op_stats(m);
   openreg::python::install_callbacks();
   openreg::register_engine();

@@ -7,6 +7,7 @@
 #include "runtime/device.h"
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
+#include "runtime/ipc.h"
 #include "runtime/out_of_memory.h"
 #include "runtime/stream.h"
 
@@ -241,6 +242,9 @@ void DeviceHeap::flush(c10::MempoolId_t scope, Lock& lock) {
 
 void DeviceHeap::await_pending(Lock& lock) {
   ++stats_.num_sync_all_streams;
+  lock.unlock();
+  collect_shared_memory();  // blocks that other processes have finished with
+  lock.lock();
   std::vector<c10::Stream> awaited;
   for (const WaitingQueue& queue : queues_) {
     if (!queue.waiting.empty()) awaited.push_back(queue.stream);

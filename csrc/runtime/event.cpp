@@ -3,13 +3,57 @@
 
 #include <c10/util/Exception.h>
 
+#include <cstddef>
+#include <cstring>
 #include <utility>
 
+#include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/error.h"
 #include "runtime/stream.h"
 
 namespace openreg {
+
+namespace {
+
+const openreg_driver& sharing_driver() {
+  const openreg_driver& driver = hal();
+  TORCH_CHECK_NOT_IMPLEMENTED(offsetof(openreg_driver, event_import) < driver.struct_size && driver.event_create_shared && driver.event_export &&
+                                  driver.event_import,
+                              "The driver '", driver.name, "' cannot share events with other processes: it has no event_create_shared.");
+  return driver;
+}
+
+}  // namespace
+
+Event Event::shared(c10::DeviceIndex device) {
+  check_device(device);
+  Event event;
+  check(sharing_driver().event_create_shared(driver_device(device), &event.handle_), "Creating an event for several processes");
+  event.device_ = device;
+  return event;
+}
+
+Event Event::from_ipc_handle(const std::string& bytes) {
+  openreg_ipc_handle handle;
+  TORCH_CHECK_VALUE(bytes.size() == sizeof(handle.bytes), "An event handle has ", sizeof(handle.bytes), " bytes, not ", bytes.size(), ".");
+  std::memcpy(handle.bytes, bytes.data(), sizeof(handle.bytes));
+  Event event;
+  int32_t device = -1;
+  check(sharing_driver().event_import(&handle, &device, &event.handle_), "Opening an event of another process");
+  for (int i = 0; i < visible_device_count(); ++i) {
+    if (driver_device(i) == device) event.device_ = static_cast<c10::DeviceIndex>(i);
+  }
+  TORCH_CHECK(event.device_ >= 0, "The event belongs to a device that OPENREG_VISIBLE_DEVICES hides.");
+  return event;
+}
+
+std::string Event::ipc_handle() const {
+  TORCH_CHECK(handle_ != nullptr, "The event has no handle for other processes: create it with interprocess=True.");
+  openreg_ipc_handle handle;
+  check(sharing_driver().event_export(handle_, &handle), "Naming an event for other processes");
+  return {reinterpret_cast<const char*>(handle.bytes), sizeof(handle.bytes)};
+}
 
 Event::~Event() {
   if (handle_ != nullptr && driver_started() && !driver_stopped()) hal().event_destroy(handle_);
@@ -64,5 +108,12 @@ double Event::elapsed_ms(const Event& end) const {
   check(status, "Measuring the time between two events");
   return static_cast<double>(elapsed_ns) * 1e-6;
 }
+
+namespace {
+thread_local Event* given_event = nullptr;
+}
+
+void give_event(Event event) { given_event = new Event(std::move(event)); }
+Event* take_given_event() noexcept { return std::exchange(given_event, nullptr); }
 
 }  // namespace openreg

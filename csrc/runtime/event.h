@@ -3,6 +3,8 @@
 
 #include <c10/core/Stream.h>
 
+#include <string>
+
 #include "hal/openreg_hal.h"
 #include "runtime/export.h"
 
@@ -18,6 +20,13 @@ class OPENREG_API Event {
   Event& operator=(Event&& other) noexcept;
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
+
+  // An event that other processes can wait for, and the event that another process named. Throw when the driver has none.
+  static Event shared(c10::DeviceIndex device);
+  static Event from_ipc_handle(const std::string& handle);
+  // The name of a shared event: bytes for another process.
+  std::string ipc_handle() const;
+  c10::DeviceIndex device() const { return device_; }
 
   // Records on the stream; the HAL event is created here, on the stream's device, at the first record.
   void record(c10::Stream stream);
@@ -35,5 +44,10 @@ class OPENREG_API Event {
   c10::DeviceIndex device_ = -1;
   bool timing_ = false;
 };
+
+// torch.Event makes its event at the first record and gives no other way in. After give_event, the calling thread's next first record
+// takes this event and records nothing.
+OPENREG_API void give_event(Event event);
+Event* take_given_event() noexcept;  // null: nobody gave one; else the caller's
 
 }  // namespace openreg

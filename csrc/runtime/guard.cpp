@@ -44,6 +44,10 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     TORCH_CHECK(device < 0 || device == stream.device_index(), "The event belongs to openreg:", static_cast<int>(device),
                 " and cannot be recorded on a stream of openreg:", static_cast<int>(stream.device_index()), ".");
     if (*event == nullptr) {
+      if (Event* given = take_given_event()) {
+        *event = given;
+        return;
+      }
       auto made = std::make_unique<Event>(flag == c10::EventFlag::BACKEND_DEFAULT);
       made->record(stream);
       *event = made.release();

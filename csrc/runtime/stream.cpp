@@ -116,6 +116,17 @@ void synchronize_stream(c10::Stream stream) {
       handle, "a stream");
 }
 
+std::vector<c10::Stream> used_streams() {
+  std::vector<c10::Stream> used;
+  for (c10::DeviceIndex device = 0; device < device_count(); ++device) {
+    for (int slot = 0; slot < kSlots; ++slot) {
+      if (streams[device].handles[slot].load(std::memory_order_acquire) == nullptr) continue;
+      used.push_back(make(slot == 0 ? 0 : pooled_id(device, 0, 0) + slot - 1, device));
+    }
+  }
+  return used;
+}
+
 void print_streams(c10::DeviceIndex device) {
   for (auto& entry : streams[device].handles) {
     openreg_stream handle = entry.load();

@@ -7,6 +7,8 @@
 
 #include <c10/core/Stream.h>
 
+#include <vector>
+
 #include "hal/openreg_hal.h"
 #include "runtime/export.h"
 
@@ -35,6 +37,9 @@ OPENREG_API bool query_stream(c10::Stream stream);
 // Waits for the stream; raises its late error. Lets Ctrl-C through, after the task that the calling thread may be running itself: memory
 // that the caller lends a task must not die with an exception.
 OPENREG_API void synchronize_stream(c10::Stream stream);
+
+// The streams of all devices that ever had work.
+std::vector<c10::Stream> used_streams();
 
 // Prints one line per stream of the device that has queued work, for stall reports.
 OPENREG_API void print_streams(c10::DeviceIndex device);

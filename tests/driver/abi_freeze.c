@@ -56,6 +56,9 @@ AT(openreg_stream_info, queued, 24);
 AT(openreg_stream_info, running_for_ns, 32);
 AT(openreg_stream_info, running, 40);
 
+SIZE(openreg_ipc_handle, 64);
+AT(openreg_ipc_handle, bytes, 0);
+
 SIZE(openreg_range, 24);
 AT(openreg_range, base, 0);
 AT(openreg_range, bytes, 8);
@@ -123,3 +126,9 @@ ENTRY(mem_unreserve, 34);
 ENTRY(mem_map, 35);
 ENTRY(mem_unmap, 36);
 ENTRY(device_processes, 37);
+ENTRY(mem_export, 38);
+ENTRY(mem_import, 39);
+ENTRY(mem_close, 40);
+ENTRY(event_create_shared, 41);
+ENTRY(event_export, 42);
+ENTRY(event_import, 43);

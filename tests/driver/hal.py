@@ -44,6 +44,10 @@ class Range(c.Structure):
     _fields_ = [("base", ptr), ("bytes", u64), ("write", i32)]
 
 
+class IpcHandle(c.Structure):
+    _fields_ = [("bytes", c.c_ubyte * 64)]
+
+
 Cleanup = c.CFUNCTYPE(None, ptr)
 HostFunc = c.CFUNCTYPE(i32, ptr, c.POINTER(Error))
 
@@ -97,8 +101,17 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("mem_map", [i32, ptr, u64]),
     ("mem_unmap", [i32, ptr, u64]),
     ("device_processes", [i32, P(Process), P(u32)]),
+    ("mem_export", [i32, ptr, P(IpcHandle)]),
+    ("mem_import", [P(IpcHandle), P(i32), P(ptr), P(u64)]),
+    ("mem_close", [i32, ptr]),
+    ("event_create_shared", [i32, P(Event)]),
+    ("event_export", [Event, P(IpcHandle)]),
+    ("event_import", [P(IpcHandle), P(i32), P(Event)]),
 ]
-OPTIONAL = {"mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes"}
+OPTIONAL = {
+    "mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes",
+    "mem_export", "mem_import", "mem_close", "event_create_shared", "event_export", "event_import",
+}  # fmt: skip
 
 
 class DriverTable(c.Structure):

@@ -154,11 +154,6 @@ def test_a_blocking_event_is_an_event(device):
     assert event.query()
 
 
-def test_events_for_other_processes_are_refused():
-    with pytest.raises(NotImplementedError, match="interprocess"):
-        torch.openreg.Event(interprocess=True)
-
-
 def test_events_may_outlive_everything(python):
     result = python(
         """

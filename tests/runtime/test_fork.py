@@ -149,3 +149,23 @@ def test_a_data_loader_with_forked_workers_feeds_the_device(python, pin):
             assert total.item() == 496
         """
     )
+
+
+def test_a_fork_cannot_write_the_parents_device_memory_at_any_address(python):
+    python(
+        """
+        import ctypes, os, signal, torch, torch_openreg
+        x = torch.ones(1024, device="openreg:1")
+        torch.openreg.synchronize(1)
+        mapped = [line.split()[0].split("-") for line in open("/proc/self/maps") if "memfd:openreg" in line]
+        addresses = [x.data_ptr()] + [int(start, 16) for start, _ in mapped]
+        assert len(addresses) > 1
+        for address in addresses:
+            pid = os.fork()
+            if pid == 0:
+                ctypes.memset(address, 0, 64)
+                os._exit(0)
+            assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGSEGV
+        assert x.sum().item() == 1024
+        """
+    )

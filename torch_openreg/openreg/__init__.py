@@ -81,6 +81,7 @@ from .random import (
     set_rng_state,
     set_rng_state_all,
 )
+from .sharing import ipc_collect
 from .stream import Stream, StreamContext, current_stream, default_stream, set_stream, stream
 
 __all__ = [
@@ -117,6 +118,7 @@ __all__ = [
     "host_memory_stats_as_nested_dict",
     "init",
     "initial_seed",
+    "ipc_collect",
     "is_available",
     "is_bf16_supported",
     "is_initialized",

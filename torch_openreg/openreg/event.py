@@ -7,8 +7,12 @@ stands for its latest record.
 from __future__ import annotations
 
 import torch
+from torch.types import Device
 
 from torch_openreg import _C
+
+from . import initialization
+from .device import _get_device_index
 
 
 class Event(torch.Event):
@@ -17,13 +21,37 @@ class Event(torch.Event):
     Args:
         enable_timing: whether `elapsed_time` works with it.
         blocking: accepted for torch.cuda's sake; every wait of openreg gives the processor free.
-        interprocess: NotImplementedError when true: events stay in their process.
+        interprocess: whether other processes can open it by its `ipc_handle`. Such an event belongs to the device that is
+            current now, and measures no time: ValueError together with `enable_timing`.
     """
 
     def __new__(cls, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> Event:
+        if interprocess and enable_timing:
+            raise ValueError("An openreg event for several processes measures no time: leave out enable_timing or interprocess.")
+        event = super().__new__(cls, torch.device("openreg"), enable_timing=enable_timing, blocking=blocking)
         if interprocess:
-            raise NotImplementedError("openreg events cannot be shared with another process (interprocess=True).")
-        return super().__new__(cls, torch.device("openreg"), enable_timing=enable_timing, blocking=blocking)
+            initialization._lazy_init()
+            _C.make_interprocess(event, -1)
+        return event
+
+    @classmethod
+    def from_ipc_handle(cls, device: Device, handle: bytes) -> Event:
+        """The event that another process made with interprocess=True and gave the handle of.
+
+        Every process may record it and wait for it; it stands for the latest record of all. ValueError when the other process
+        has ended or has dropped the event, and for an event of another device.
+        """
+        event = super().__new__(cls, torch.device("openreg"))
+        initialization._lazy_init()
+        _C.open_interprocess(event, handle)
+        index = _get_device_index(device, optional=True)
+        if event.device.index != index:
+            raise ValueError(f"The event belongs to {event.device}, not to openreg:{index}.")
+        return event
+
+    def ipc_handle(self) -> bytes:
+        """The event's name for other processes, good while an event of this process lives that shares it."""
+        return _C.ipc_handle(self)
 
     def elapsed_time(self, other: torch.Event) -> float:
         """Milliseconds of device time from this event to the other one; negative when that came first.

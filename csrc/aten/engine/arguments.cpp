@@ -92,6 +92,7 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
   tensors_.push_back(impl);
   push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
   if (first) {
+    check_memory(tensor);
     storages_.push_back({storage, impl->storage_offset() * static_cast<int64_t>(impl->dtype().itemsize())});
     push(reinterpret_cast<uint64_t>(staging_ ? staging_->host_of(storage) : kernel_ptr(static_cast<const char*>(storage->data()), device_)));
     push(storage->nbytes());

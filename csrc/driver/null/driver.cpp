@@ -89,6 +89,12 @@ const openreg_driver table = {
     .mem_map = nullptr,
     .mem_unmap = nullptr,
     .device_processes = nullptr,
+    .mem_export = nullptr,
+    .mem_import = nullptr,
+    .mem_close = nullptr,
+    .event_create_shared = nullptr,
+    .event_export = nullptr,
+    .event_import = nullptr,
 };
 
 }  // namespace

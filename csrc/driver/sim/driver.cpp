@@ -13,10 +13,12 @@
 #include "driver/sim/executor.h"
 #include "driver/sim/fault_report.h"
 #include "driver/sim/host_memory.h"
+#include "driver/sim/ipc.h"
 #include "driver/sim/launch.h"
 #include "driver/sim/memory.h"
 #include "driver/sim/process.h"
 #include "driver/sim/schedule.h"
+#include "driver/sim/shared_event.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
 
@@ -61,7 +63,9 @@ void stop_at_exit() {
 }
 
 void mark_forked() {
-  if (driver_state.load(std::memory_order_relaxed) == State::ready) driver_state.store(State::forked, std::memory_order_release);
+  if (driver_state.load(std::memory_order_relaxed) != State::ready) return;
+  driver_state.store(State::forked, std::memory_order_release);
+  close_shared_events_after_fork();
 }
 
 openreg_status init(const openreg_option* given, size_t count) {
@@ -168,6 +172,12 @@ const openreg_driver table = {
     .mem_map = mem_map,
     .mem_unmap = mem_unmap,
     .device_processes = device_processes,
+    .mem_export = mem_export,
+    .mem_import = mem_import,
+    .mem_close = mem_close,
+    .event_create_shared = event_create_shared,
+    .event_export = event_export,
+    .event_import = event_import,
 };
 
 }  // namespace

@@ -1,11 +1,14 @@
 // event.cpp: recording, waiting for and timing events.
 #include "driver/sim/event.h"
 
+#include <algorithm>
+#include <cstring>
 #include <memory>
 #include <mutex>
 
 #include "driver/sim/device.h"
 #include "driver/sim/schedule.h"
+#include "driver/sim/shared_event.h"
 #include "driver/sim/status.h"
 #include "driver/sim/worker.h"
 
@@ -61,6 +64,74 @@ bool complete_on_idle_stream(Stream& stream, Record& record) {
   complete(record, carried_failure(stream, record.position));
   disown(stream);
   return true;
+}
+
+openreg_status submit_record(Event& target, Stream& stream, RecordRef record) {
+  Task task{};
+  task.kind = TaskKind::record;
+  task.name = "event record";
+  task.record = &*record;
+  retain(&*record);
+  if (openreg_status status = submit(stream, task, {}, {}, &record->position)) {
+    release(&*record);
+    return status;
+  }
+  set_latest(target, std::move(record));
+  return OPENREG_OK;
+}
+
+RecordRef make_record(const Event& target, Stream& stream) {
+  RecordRef record(new Record);
+  record->stream = StreamRef(&stream);
+  record->timing = target.timing;
+  return record;
+}
+
+openreg_status record_own(Event& target, Stream& stream) {
+  RecordRef record = make_record(target, stream);
+  if (!complete_on_idle_stream(stream, *record)) return submit_record(target, stream, std::move(record));
+  set_latest(target, std::move(record));
+  return OPENREG_OK;
+}
+
+// The number is published before the record completes: whoever makes this process's record complete has told the others.
+openreg_status record_shared(const std::shared_ptr<SharedEvent>& event, Stream& stream) {
+  const uint64_t number = begin_shared_record(*event);
+  RecordRef record = make_record(event->own, stream);
+  openreg_status status = OPENREG_OK;
+  if (complete_on_idle_stream(stream, *record)) {
+    set_latest(event->own, std::move(record));
+    publish_shared_record(*event, number);
+  } else {
+    status = enqueue_publication(event, number, stream);
+    if (status == OPENREG_OK) status = submit_record(event->own, stream, std::move(record));
+    if (status != OPENREG_OK) publish_shared_record(*event, number);  // there will be no record
+  }
+  event->own_number.store(number, std::memory_order_release);
+  return status;
+}
+
+// The ordinary event that answers for a shared one; null when the answer lies with another process.
+Event* local_side(Event* event) {
+  if (!event->shared) return event;
+  return event->shared->is_own() ? &event->shared->own : nullptr;
+}
+
+openreg_status synchronize_shared(const SharedEvent& event, uint64_t timeout_ns, openreg_error* error) {
+  const uint64_t number = event.page->recorded.load(std::memory_order_acquire);
+  switch (await_shared(event, number, deadline_after(timeout_ns), chip().stopping)) {
+    case SharedWait::complete: return OPENREG_OK;
+    case SharedWait::timed_out: return OPENREG_NOT_READY;
+    case SharedWait::stopped: return fail(OPENREG_NOT_INITIALIZED, "event_synchronize: the driver was shut down during the wait");
+    case SharedWait::lost: break;
+  }
+  openreg_error lost{};
+  describe_lost(event, &lost);
+  if (error) {
+    lost.struct_size = error->struct_size;
+    memcpy(error, &lost, std::min<size_t>(error->struct_size, sizeof lost));
+  }
+  return fail(OPENREG_LAUNCH_FAILED, "%s: %s", lost.name, lost.message);
 }
 
 bool was_reported(Stream& stream, const FailurePtr& failure) {
@@ -119,22 +190,7 @@ openreg_status event_record(openreg_event event, openreg_stream stream) {
     if (!target) return OPENREG_INVALID_VALUE;
     Stream* on = find_stream("event_record", stream);
     if (!on) return OPENREG_INVALID_VALUE;
-    RecordRef record(new Record);
-    record->stream = StreamRef(on);
-    record->timing = target->timing;
-    if (!complete_on_idle_stream(*on, *record)) {
-      Task task{};
-      task.kind = TaskKind::record;
-      task.name = "event record";
-      task.record = &*record;
-      retain(&*record);
-      if (openreg_status status = submit(*on, task, {}, {}, &record->position)) {
-        release(&*record);
-        return status;
-      }
-    }
-    set_latest(*target, std::move(record));
-    return OPENREG_OK;
+    return target->shared ? record_shared(target->shared, *on) : record_own(*target, *on);
   });
 }
 
@@ -144,6 +200,9 @@ openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
     if (!waiting) return OPENREG_INVALID_VALUE;
     Event* target = find_event("stream_wait_event", event);
     if (!target) return OPENREG_INVALID_VALUE;
+    const std::shared_ptr<SharedEvent> shared = target->shared;
+    target = local_side(target);
+    if (!target) return enqueue_shared_wait(shared, *waiting);
     RecordRef record = latest(*target);
     if (!record || record->stream.get() == waiting) return OPENREG_OK;  // nothing to wait for, or in order anyway
     if (is_complete(*record) && (!record->failure || was_reported(*waiting, record->failure))) return OPENREG_OK;
@@ -161,6 +220,9 @@ openreg_status event_query(openreg_event event) {
   return entry([&]() -> openreg_status {
     Event* target = find_event("event_query", event);
     if (!target) return OPENREG_INVALID_VALUE;
+    const std::shared_ptr<SharedEvent> shared = target->shared;
+    target = local_side(target);
+    if (!target) return is_held_up(*shared, shared->page->recorded.load(std::memory_order_acquire)) ? OPENREG_NOT_READY : OPENREG_OK;
     RecordRef record = latest(*target);
     if (!record || is_complete(*record)) return OPENREG_OK;
     return poll_position(*record->stream, record->position);
@@ -172,6 +234,9 @@ openreg_status event_synchronize(openreg_event event, uint64_t timeout_ns, openr
     Event* target = find_event("event_synchronize", event);
     if (!target) return OPENREG_INVALID_VALUE;
     if (openreg_status status = check_error_record("event_synchronize", error)) return status;
+    const std::shared_ptr<SharedEvent> shared = target->shared;
+    target = local_side(target);
+    if (!target) return synchronize_shared(*shared, timeout_ns, error);
     RecordRef record = latest(*target);
     if (!record) return OPENREG_OK;
     if (timeout_ns & kLends) note_wait(*record->stream);

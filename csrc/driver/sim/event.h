@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "driver/sim/failure.h"
 #include "driver/sim/futex.h"
@@ -14,6 +15,8 @@
 #include "hal/openreg_hal.h"
 
 namespace openreg::sim {
+
+struct SharedEvent;
 
 struct Record {
   StreamRef stream;
@@ -38,6 +41,7 @@ struct Event {
   const bool timing;
   Lock lock;
   Record* latest = nullptr;  // LOCK: lock. One reference, null before the first record
+  std::shared_ptr<SharedEvent> shared;  // constant; null for an ordinary event, see Note [Shared events]
 };
 
 using EventTable = HandleTable<Event, openreg_event, HandleKind::event>;

@@ -8,6 +8,7 @@
 
 #include "driver/sim/device.h"
 #include "driver/sim/event.h"
+#include "driver/sim/shared_event.h"
 #include "driver/sim/stream.h"
 
 namespace openreg::sim {
@@ -72,7 +73,7 @@ void run_one(Stream& stream, Task& task, openreg_error* error) {
 
 void clean_up(Task& task) {
   if (task.cleanup) {
-    const bool has_payload = task.kind == TaskKind::host_func || task.kind == TaskKind::kernel;
+    const bool has_payload = task.kind == TaskKind::host_func || task.kind == TaskKind::kernel || task.kind == TaskKind::wait_shared;
     char* args = has_payload ? task.payload() + (task.kind == TaskKind::kernel ? sizeof(KernelPrefix) : 0) : nullptr;
     try {
       task.cleanup(args);
@@ -86,6 +87,22 @@ void clean_up(Task& task) {
 void finish_record(Stream& stream, Task& task, uint64_t position) {
   complete(*task.record, carried_failure(stream, position));
   release(task.record);
+}
+
+// Waits for another process; a record that is lost fails the stream.
+Progress run_shared_wait(Stream& stream, Task& task, uint64_t deadline_ns, openreg_error* error) {
+  const auto& record = *reinterpret_cast<SharedRecord*>(task.payload());
+  switch (await_shared(**record.event, record.number, deadline_ns, stream.chip->stopping)) {
+    case SharedWait::timed_out: return Progress::timed_out;
+    case SharedWait::stopped: return Progress::stopped;
+    case SharedWait::complete: return Progress::reached;
+    case SharedWait::lost: break;
+  }
+  error->struct_size = sizeof(openreg_error);
+  describe_lost(**record.event, error);
+  describe_failure(stream, task, error);
+  fail_stream(stream, *error);
+  return Progress::reached;
 }
 
 // The next task, past padding; null when the queue is empty.
@@ -128,6 +145,13 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
       release(&record);
     } else if (task->kind == TaskKind::record) {
       finish_record(stream, *task, position);
+    } else if (task->kind == TaskKind::wait_shared) {
+      slot.release();
+      if (position >= stream.skip_until.load(std::memory_order_acquire)) {
+        const Progress progress = run_shared_wait(stream, *task, deadline_ns, &error);
+        if (progress != Progress::reached) return progress;
+      }
+      clean_up(*task);
     } else {
       if (position >= stream.skip_until.load(std::memory_order_acquire)) {
         if (!slot.hold(deadline_ns))
@@ -147,6 +171,14 @@ Record* blocking_record(Stream& stream) {
   uint64_t position = stream.queue.head();
   Task* task = next_task(stream, &position, stream.queue.tail());
   return task && task->kind == TaskKind::wait && !is_complete(*task->record) ? task->record : nullptr;
+}
+
+bool is_held_up(Stream& stream) {
+  uint64_t position = stream.queue.head();
+  Task* task = next_task(stream, &position, stream.queue.tail());
+  if (!task || task->kind != TaskKind::wait_shared || position < stream.skip_until.load(std::memory_order_acquire)) return false;
+  const auto& record = *reinterpret_cast<SharedRecord*>(task->payload());
+  return is_held_up(**record.event, record.number);
 }
 
 uint64_t drop_tasks(Stream& stream) {

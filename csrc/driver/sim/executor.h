@@ -18,6 +18,9 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns);
 // The record that the stream's next task waits for when that is not complete yet, else null. The caller owns the stream.
 Record* blocking_record(Stream& stream);
 
+// Whether the stream's next task waits for another process that has not come so far. The caller owns the stream.
+bool is_held_up(Stream& stream);
+
 // Drops what is queued: cleanups run, tasks do not. Returns how many. The caller owns the stream.
 uint64_t drop_tasks(Stream& stream);
 

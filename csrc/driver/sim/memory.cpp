@@ -114,21 +114,27 @@ DeviceMemory::~DeviceMemory() {
   }
 }
 
+bool DeviceMemory::map_file(uint64_t at, uint64_t bytes, int fd, uint64_t offset) {
+  void* view = reinterpret_cast<void*>(at + static_cast<uint64_t>(delta_));
+  const bool mapped =
+      mmap(view, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset)) != MAP_FAILED;
+  const int cause = errno;
+  if (!mapped) reserve_range(bytes, view);
+  hide_from_fork_and_dump(view, bytes);
+  if (mapped && bytes >= kLargeSegment) madvise(view, bytes, MADV_HUGEPAGE);
+  errno = cause;
+  return mapped;
+}
+
 bool DeviceMemory::map_segment(uint64_t at, Segment* segment) {
   const int fd = make_memory_file(device_);
   if (fd < 0) return false;
-  void* view = reinterpret_cast<void*>(at + static_cast<uint64_t>(delta_));
-  if (ftruncate(fd, static_cast<off_t>(segment->bytes)) != 0 ||
-      mmap(view, segment->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
+  if (ftruncate(fd, static_cast<off_t>(segment->bytes)) != 0 || !map_file(at, segment->bytes, fd, 0)) {
     const int cause = errno;
-    reserve_range(segment->bytes, view);
-    hide_from_fork_and_dump(view, segment->bytes);
     close(fd);
     errno = cause;
     return false;
   }
-  hide_from_fork_and_dump(view, segment->bytes);
-  if (segment->bytes >= kLargeSegment) madvise(view, segment->bytes, MADV_HUGEPAGE);
   segment->fd = keep_or_close(fd);
   return true;
 }
@@ -147,7 +153,7 @@ openreg_status DeviceMemory::allocate(uint64_t bytes, void** ptr) {
   fault_report_install();
   const uint64_t at = range_.take(whole, whole >= kLargeSegment ? kLargeSegment : page_bytes());
   if (!at) return refuse("its addresses are fragmented");
-  Segment segment{whole, -1, -1, 0};
+  Segment segment{whole, -1, -1, 0, false};
   if (!map_segment(at, &segment)) {
     const int cause = errno;
     range_.give(at, whole);
@@ -163,8 +169,14 @@ openreg_status DeviceMemory::allocate(uint64_t bytes, void** ptr) {
 openreg_status DeviceMemory::free(void* ptr) {
   std::lock_guard<std::mutex> guard(mutex_);
   const auto found = segments_.find(reinterpret_cast<uint64_t>(ptr));
-  if (found == segments_.end() || found->second.reservation != 0)
+  if (found == segments_.end() || found->second.reservation != 0 || found->second.imported)
     return fail(OPENREG_INVALID_VALUE, "mem_free: %p is not the start of a live allocation of device %d", ptr, device_);
+  used_bytes_.fetch_sub(found->second.bytes, std::memory_order_relaxed);
+  unmap_segment(found);
+  return OPENREG_OK;
+}
+
+void DeviceMemory::unmap_segment(std::map<uint64_t, Segment>::iterator found) {
   const uint64_t at = found->first;
   const Segment segment = found->second;
   void* view = reinterpret_cast<void*>(at + static_cast<uint64_t>(delta_));
@@ -172,12 +184,48 @@ openreg_status DeviceMemory::free(void* ptr) {
   if (reserve_range(segment.bytes, view) != MAP_FAILED) {
     hide_from_fork_and_dump(view, segment.bytes);
     range_.give(at, segment.bytes);
-  } else {
+  } else if (!segment.imported) {
     madvise(view, segment.bytes, MADV_REMOVE);  // no mapping left to give: the pages go, the addresses stay taken
   }
   close_kept(segment.fd);
   segments_.erase(found);
-  used_bytes_.fetch_sub(segment.bytes, std::memory_order_relaxed);
+}
+
+openreg_status DeviceMemory::file_of(void* ptr, int* fd, uint64_t* offset, uint64_t* bytes) const {
+  std::lock_guard<std::mutex> guard(mutex_);
+  const auto found = segments_.find(reinterpret_cast<uint64_t>(ptr));
+  if (found == segments_.end() || found->second.reservation != 0 || found->second.imported)
+    return fail(OPENREG_INVALID_VALUE, "mem_export: %p is not the start of a live allocation of device %d", ptr, device_);
+  if (found->second.fd < 0)
+    return fail(OPENREG_OUT_OF_MEMORY, "mem_export: the process has too few descriptors to share %p; raise RLIMIT_NOFILE (ulimit -n)", ptr);
+  *fd = found->second.fd;
+  *offset = 0;
+  *bytes = found->second.bytes;
+  return OPENREG_OK;
+}
+
+openreg_status DeviceMemory::map_imported(int fd, uint64_t offset, uint64_t bytes, void** ptr) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  fault_report_install();
+  const uint64_t at = range_.take(bytes, bytes >= kLargeSegment ? kLargeSegment : page_bytes());
+  if (!at)
+    return fail(OPENREG_OUT_OF_MEMORY, "mem_import: device %d has no addresses left for %llu bytes", device_, static_cast<unsigned long long>(bytes));
+  if (!map_file(at, bytes, fd, offset)) {
+    const int cause = errno;
+    range_.give(at, bytes);
+    return fail(OPENREG_OUT_OF_MEMORY, "mem_import: cannot map %llu bytes: %s", static_cast<unsigned long long>(bytes), strerror(cause));
+  }
+  segments_.emplace(at, Segment{bytes, -1, fault_report_add(at, bytes), 0, true});
+  *ptr = reinterpret_cast<void*>(at);
+  return OPENREG_OK;
+}
+
+openreg_status DeviceMemory::unmap_imported(void* ptr) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  const auto found = segments_.find(reinterpret_cast<uint64_t>(ptr));
+  if (found == segments_.end() || !found->second.imported)
+    return fail(OPENREG_INVALID_VALUE, "mem_close: %p is not the start of imported memory of device %d", ptr, device_);
+  unmap_segment(found);
   return OPENREG_OK;
 }
 

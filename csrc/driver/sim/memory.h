@@ -48,6 +48,7 @@ struct Segment {
   int fd;               // kept for sharing; -1 when the process is short of descriptors
   int32_t report_slot;  // in the fault report's table
   uint64_t reservation; // where the reservation begins in which these pages are mapped; 0: from mem_alloc
+  bool imported;        // from another process: its pages are not counted here
 };
 
 // Addresses for memory that grows. Its mapped pages, where they lie side by side, are one Segment.
@@ -70,6 +71,12 @@ class DeviceMemory {
   openreg_status unreserve(void* ptr);
   openreg_status map(void* ptr, uint64_t bytes);
   openreg_status unmap(void* ptr, uint64_t bytes);
+  // Where the segment that begins at ptr lies in which file, for another process; INVALID_VALUE when there is none or it is imported.
+  openreg_status file_of(void* ptr, int* fd, uint64_t* offset, uint64_t* bytes) const;
+
+  // Maps a part of another process's file; the descriptor stays the caller's. unmap_imported takes it away again.
+  openreg_status map_imported(int fd, uint64_t offset, uint64_t bytes, void** ptr);
+  openreg_status unmap_imported(void* ptr);
 
   uint64_t capacity_bytes() const { return capacity_bytes_; }
   uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
@@ -81,6 +88,8 @@ class DeviceMemory {
   bool map_segment(uint64_t at, Segment* segment);
   void add_mapped(uint64_t at, uint64_t bytes, uint64_t reservation);
   std::map<uint64_t, Reservation>::iterator reservation_around(uint64_t at, uint64_t bytes);
+  bool map_file(uint64_t at, uint64_t bytes, int fd, uint64_t offset);
+  void unmap_segment(std::map<uint64_t, Segment>::iterator found);
 
   const int32_t device_;
   const intptr_t delta_;

@@ -40,15 +40,29 @@ Progress RandomSchedule::run_one(Chip& chip, uint64_t deadline_ns) {
   {
     std::lock_guard<std::mutex> guard(chip.registry_mutex);
     runnable_.clear();
-    for (Stream* stream : chip.streams)
-      if (!stream->queue.empty() && !blocking_record(*stream)) runnable_.push_back(stream);
-    if (runnable_.empty()) return Progress::stuck;
+    bool held_up = false;
+    for (Stream* stream : chip.streams) {
+      if (stream->queue.empty() || blocking_record(*stream)) continue;
+      if (is_held_up(*stream))
+        held_up = true;
+      else
+        runnable_.push_back(stream);
+    }
+    if (runnable_.empty()) return held_up ? Progress::held_up : Progress::stuck;
     chosen = StreamRef(runnable_[next() % runnable_.size()]);
   }
   if (!chosen->try_own()) return Progress::reached;
   const Progress progress = run_tasks(*chosen, chosen->queue.head() + 1, deadline_ns);
   disown(*chosen);
   return progress;
+}
+
+Progress RandomSchedule::wait_for_others(Chip& chip, uint64_t deadline_ns) {
+  if (chip.stopping.load(std::memory_order_seq_cst)) return Progress::stopped;
+  if (is_past(deadline_ns)) return Progress::timed_out;
+  const timespec nap{0, 200000};
+  nanosleep(&nap, nullptr);
+  return Progress::reached;
 }
 
 Progress RandomSchedule::reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
@@ -60,6 +74,7 @@ Progress RandomSchedule::reach(Stream& stream, uint64_t target, uint64_t deadlin
       Progress progress = Progress::reached;
       while (progress == Progress::reached && stream.queue.head() < target) {
         progress = run_one(chip, deadline_ns);
+        if (progress == Progress::held_up) progress = wait_for_others(chip, deadline_ns);
         if (progress == Progress::reached && is_past(deadline_ns) && stream.queue.head() < target)
           progress = Progress::timed_out;
       }

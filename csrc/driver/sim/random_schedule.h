@@ -33,6 +33,7 @@ class RandomSchedule {
   bool try_lock();
   void unlock();
   Progress run_one(Chip& chip, uint64_t deadline_ns);
+  Progress wait_for_others(Chip& chip, uint64_t deadline_ns);  // a nap, when every stream waits for another process
   uint64_t next();
 
   std::atomic<uint32_t> busy_{0};        // a try-lock: the one scheduler

@@ -42,7 +42,7 @@ void step(Stream& stream) {
   while (at->try_own()) {
     Record* blocking = blocking_record(*at);
     if (!blocking) {
-      if (!at->queue.empty()) run_tasks(*at, at->queue.head() + 1, kNever);
+      if (!at->queue.empty() && !is_held_up(*at)) run_tasks(*at, at->queue.head() + 1, kNever);
       disown(*at);
       return;
     }
@@ -57,6 +57,7 @@ openreg_status explain(const char* operation, Stream& stream, Progress progress)
     case Progress::reached:
       return OPENREG_OK;
     case Progress::timed_out:
+    case Progress::held_up:
       return OPENREG_NOT_READY;
     case Progress::stopped:
       return fail(OPENREG_NOT_INITIALIZED, "%s: the driver was shut down while work was queued", operation);

@@ -12,7 +12,8 @@ namespace openreg::sim {
 
 struct Stream;
 
-enum class Progress { reached, timed_out, stopped, stuck };
+// held_up: nothing can run before another process has done something. Stays within the random scheduler.
+enum class Progress { reached, timed_out, stopped, stuck, held_up };
 
 // Makes the stream's queue finish everything before `target`, by running tasks on this thread where the schedule lets it,
 // else by waiting. Any thread; also an owner of other streams, see Note [Ownership].

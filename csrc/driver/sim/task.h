@@ -10,10 +10,11 @@ namespace openreg::sim {
 
 struct Record;
 
-enum class TaskKind : uint32_t { pad, host_func, kernel, copy, fill, record, wait };
+enum class TaskKind : uint32_t { pad, host_func, kernel, copy, fill, record, wait, wait_shared };
 
 // The head of a record; its payload follows, or lies on the heap when it is too long for the ring.
 // pad: skips to the start of the ring. record, wait: own one reference of `record`, no payload.
+// wait_shared: payload SharedRecord, which cleanup releases.
 // copy, fill: payload CopyArgs, FillArgs. kernel: payload KernelPrefix, then the caller's bytes.
 struct alignas(16) Task {
   uint32_t size_bytes;  // of the whole record in the ring

@@ -1,0 +1,185 @@
+"""What released torch does wrong for an out-of-tree device, and fixes for those who want them.
+
+Importing torch_openreg changes no function of torch. `apply()` does, and only on request; every change holds for tensors of openreg alone. GAPS is
+the list, and docs/core-gaps.md is made of it: `python -m torch_openreg.core_fixes > docs/core-gaps.md`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch_openreg import version
+
+_DEVICE = "openreg"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One thing that core does not do for a renamed PrivateUse1 device.
+
+    `first` and `last` are the torch minors that have it, as far as is known. `exists` looks whether the torch of this process still has it, with the
+    fixes off. `fix` mends it and returns how to take that back; None where only the `advice` helps.
+    """
+
+    name: str
+    first: tuple[int, int]
+    last: tuple[int, int]
+    symptom: str
+    cause: str
+    advice: str
+    exists: Callable[[], bool]
+    fix: Callable[[], Callable[[], None]] | None = None
+
+
+_applied: dict[str, Callable[[], None]] = {}
+
+
+def apply(*names: str) -> list[str]:
+    """Applies the fixes with these names, all of them by default, and returns the names of those that are in effect.
+
+    A fix is left out when the torch of this process is outside the versions that it is known for, or has no need of it. Applying twice changes
+    nothing. ValueError for a name that is no fix.
+    """
+    fixes = {gap.name: gap for gap in GAPS if gap.fix is not None}
+    for name in names:
+        if name not in fixes:
+            raise ValueError(f"'{name}' is no fix of torch_openreg.core_fixes: it has {', '.join(fixes)}.")
+    for name in names or fixes:
+        gap = fixes[name]
+        if name not in _applied and gap.first <= version.torch_minor() <= gap.last and gap.exists():
+            _applied[name] = gap.fix()
+    return [name for name in fixes if name in _applied]
+
+
+def revert() -> None:
+    """Takes back what apply() has done."""
+    while _applied:
+        _applied.popitem()[1]()
+
+
+def page() -> str:
+    """docs/core-gaps.md."""
+    lines = [
+        "# Gaps of core",
+        "",
+        "What the released torch does not do for an out-of-tree device, as far as torch_openreg meets it. Importing torch_openreg patches nothing. Where a",
+        "fix exists, a program may ask for it:",
+        "",
+        "```python",
+        "import torch_openreg.core_fixes",
+        "",
+        "print(torch_openreg.core_fixes.apply())  # the names of the fixes that are in effect",
+        "torch_openreg.core_fixes.revert()",
+        "```",
+        "",
+        "A fix changes torch for tensors of this device only, in the versions that it names, and only while core needs it. A test for each line",
+        "fails when the torch under test no longer has the gap. This page is made by `python -m torch_openreg.core_fixes`.",
+        "",
+        "| gap | torch | what happens | why | fix or advice |",
+        "|---|---|---|---|---|",
+    ]
+    for gap in GAPS:
+        versions = f"{gap.first[0]}.{gap.first[1]} to {gap.last[0]}.{gap.last[1]}"
+        help_ = f"`core_fixes.apply(\"{gap.name}\")`. {gap.advice}" if gap.fix else gap.advice
+        lines.append(f"| {gap.name} | {versions} | {gap.symptom} | {gap.cause} | {help_} |")
+    return "\n".join([*lines, "", "Next: [sharing](sharing.md).", ""])
+
+
+def _dlpack_device_is_refused() -> bool:
+    import torch
+
+    try:
+        torch.empty(0, device=_DEVICE).__dlpack_device__()
+    except ValueError:
+        return True
+    return False
+
+
+def _fix_dlpack_device() -> Callable[[], None]:
+    import torch
+    from torch.utils.dlpack import DLDeviceType
+
+    core = torch.Tensor.__dlpack_device__
+
+    @functools.wraps(core)
+    def __dlpack_device__(self: torch.Tensor) -> tuple[object, int]:
+        if self.device.type == _DEVICE and not torch.overrides.has_torch_function_unary(self):
+            return DLDeviceType.kDLExtDev, self.device.index
+        return core(self)
+
+    torch.Tensor.__dlpack_device__ = __dlpack_device__
+
+    def undo() -> None:
+        torch.Tensor.__dlpack_device__ = core
+
+    return undo
+
+
+def _module_replaces_parameters() -> bool:
+    import torch
+
+    module = torch.nn.Linear(1, 1)
+    before = module.weight
+    return module.to(_DEVICE).weight is not before
+
+
+def _lazy_parameter_is_lost() -> bool:
+    import torch
+
+    return not torch.nn.parameter.is_lazy(torch.nn.LazyLinear(1).to(_DEVICE).weight)
+
+
+def _dlpack_ignores_streams() -> bool:
+    import torch
+
+    try:
+        torch.empty(0, device=_DEVICE).__dlpack__(stream=12345)
+    except Exception:
+        return False
+    return True
+
+
+GAPS = (
+    Gap(
+        name="dlpack-device",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="`torch.from_dlpack(tensor)` and `tensor.__dlpack_device__()` raise `ValueError: Unknown device type openreg for Dlpack`",
+        cause="`Tensor.__dlpack_device__` compares the device type with the literal `privateuse1`, which a renamed device no longer has",
+        advice="Without it, pass capsules: `torch.from_dlpack(tensor.__dlpack__())`.",
+        exists=_dlpack_device_is_refused,
+        fix=_fix_dlpack_device,
+    ),
+    Gap(
+        name="dlpack-stream",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="`tensor.__dlpack__(stream=...)` takes any number and orders nothing",
+        cause="`Tensor.__dlpack__` orders streams for cuda only",
+        advice="Exchange tensors on one stream, or synchronise the exporting stream first.",
+        exists=_dlpack_ignores_streams,
+    ),
+    Gap(
+        name="module-to",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="`module.to(\"openreg\")` makes new parameters, and an optimizer that was built before keeps the old ones on the CPU",
+        cause="`TensorImpl::has_compatible_shallow_copy_type` leaves PrivateUse1 out of the dense backends whose tensors may take each other's place",
+        advice="`torch.__future__.set_swap_module_params_on_conversion(True)` before the move, or build the optimizer after it.",
+        exists=_module_replaces_parameters,
+    ),
+    Gap(
+        name="lazy-module-to",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="a lazy module that moves before its first call has empty, ordinary parameters, and its first call fails",
+        cause="as module-to: the new parameter that `Module.to` makes is no `UninitializedParameter`",
+        advice="Make it on the device, `LazyLinear(4, device=\"openreg\")`, or call it once before it moves.",
+        exists=_lazy_parameter_is_lost,
+    ),
+)
+
+if __name__ == "__main__":
+    print(page(), end="")
