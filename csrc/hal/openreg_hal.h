@@ -90,15 +90,16 @@ typedef struct openreg_device_info {
   int32_t priority_least, priority_greatest; /* lower number = more urgent, as in CUDA */
 } openreg_device_info;
 
+/* The name of an allocation or an event, for another process on the same machine: plain bytes that may travel any way. */
+typedef struct openreg_ipc_handle {
+  unsigned char bytes[64];
+} openreg_ipc_handle;
+
 /* A process that has memory on a device. */
 typedef struct openreg_process {
   int64_t pid;
   uint64_t bytes; /* of device memory */
 } openreg_process;
-/* The name of an allocation or an event, for another process on the same machine: plain bytes that may travel any way. */
-typedef struct openreg_ipc_handle {
-  unsigned char bytes[64];
-} openreg_ipc_handle;
 
 /* A snapshot of one stream, for stall reports. The caller sets struct_size. */
 typedef struct openreg_stream_info {
@@ -315,7 +316,8 @@ typedef struct openreg_driver {
 
   /* -- between processes (1.1) -- */
 
-  /* (optional) Names the mem_alloc allocation that begins at `ptr`. The name is good until the allocation is freed. OUT_OF_MEMORY when
+  /* (optional) Names the allocation, or the memory mapped side by side in a reservation, that begins at `ptr` as mem_query has it. The name is
+   * good for the bytes of this moment until they are freed or unmapped. OUT_OF_MEMORY when
    * the system cannot keep it shareable, INVALID_VALUE for any other pointer and for imported memory. Default (null or UNSUPPORTED): device
    * memory stays in its process. A driver has all three mem_ entries of this group or none. */
   openreg_status (*mem_export)(int32_t device, void* ptr, openreg_ipc_handle* handle);

@@ -100,6 +100,24 @@ def test_only_whole_own_allocations_are_exported_and_only_imports_are_closed(sha
     driver.ok(driver.mem_free(0, address))
 
 
+def test_memory_mapped_into_a_reservation_is_shared_too(sharing):
+    driver, out = sharing, c.c_void_p()
+    if not c.cast(driver.table.mem_reserve, c.c_void_p).value:
+        pytest.skip(f"the driver {driver.name} leaves the optional reservations out")
+    driver.ok(driver.mem_reserve(0, 8 << 20, c.byref(out)))
+    base = out.value
+    driver.ok(driver.mem_map(0, base + (2 << 20), 2 << 20))
+    driver.ok(driver.mem_map(0, base + (4 << 20), 2 << 20))
+    start, length = c.c_void_p(), c.c_uint64()
+    driver.ok(driver.mem_query(base + (5 << 20), None, c.byref(start), c.byref(length)))
+    driver.write(base + (5 << 20), b"grown")
+    _, twin, size = imported(driver, export(driver, start.value))
+    assert size == length.value and driver.read(twin + base + (5 << 20) - start.value, 5) == b"grown"
+    driver.ok(driver.mem_close(0, twin))
+    driver.ok(driver.mem_unmap(0, base + (2 << 20), 4 << 20))
+    driver.ok(driver.mem_unreserve(0, base))
+
+
 def child(path, code, options):
     prelude = f"import ctypes as c, os, sys, time\nsys.path.insert(0, {str(conftest.HERE)!r})\nimport hal\nd = hal.Driver({str(path)!r})\nd.start(**{options!r})\n"
     return subprocess.Popen([sys.executable, "-c", prelude + CHILD + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -153,7 +153,7 @@ openreg_status DeviceMemory::allocate(uint64_t bytes, void** ptr) {
   fault_report_install();
   const uint64_t at = range_.take(whole, whole >= kLargeSegment ? kLargeSegment : page_bytes());
   if (!at) return refuse("its addresses are fragmented");
-  Segment segment{whole, -1, -1, 0, false};
+  Segment segment{whole, -1, -1, 0};
   if (!map_segment(at, &segment)) {
     const int cause = errno;
     range_.give(at, whole);
@@ -169,7 +169,7 @@ openreg_status DeviceMemory::allocate(uint64_t bytes, void** ptr) {
 openreg_status DeviceMemory::free(void* ptr) {
   std::lock_guard<std::mutex> guard(mutex_);
   const auto found = segments_.find(reinterpret_cast<uint64_t>(ptr));
-  if (found == segments_.end() || found->second.reservation != 0 || found->second.imported)
+  if (found == segments_.end() || found->second.imported || found->second.reservation != 0)
     return fail(OPENREG_INVALID_VALUE, "mem_free: %p is not the start of a live allocation of device %d", ptr, device_);
   used_bytes_.fetch_sub(found->second.bytes, std::memory_order_relaxed);
   unmap_segment(found);
@@ -194,13 +194,18 @@ void DeviceMemory::unmap_segment(std::map<uint64_t, Segment>::iterator found) {
 openreg_status DeviceMemory::file_of(void* ptr, int* fd, uint64_t* offset, uint64_t* bytes) const {
   std::lock_guard<std::mutex> guard(mutex_);
   const auto found = segments_.find(reinterpret_cast<uint64_t>(ptr));
-  if (found == segments_.end() || found->second.reservation != 0 || found->second.imported)
+  if (found == segments_.end() || found->second.imported)
     return fail(OPENREG_INVALID_VALUE, "mem_export: %p is not the start of a live allocation of device %d", ptr, device_);
+  *offset = 0;
+  *bytes = found->second.bytes;
+  if (found->second.reservation != 0) {
+    *fd = reservations_.at(found->second.reservation).fd;
+    *offset = found->first - found->second.reservation;
+    return OPENREG_OK;
+  }
   if (found->second.fd < 0)
     return fail(OPENREG_OUT_OF_MEMORY, "mem_export: the process has too few descriptors to share %p; raise RLIMIT_NOFILE (ulimit -n)", ptr);
   *fd = found->second.fd;
-  *offset = 0;
-  *bytes = found->second.bytes;
   return OPENREG_OK;
 }
 

@@ -48,7 +48,7 @@ struct Segment {
   int fd;               // kept for sharing; -1 when the process is short of descriptors
   int32_t report_slot;  // in the fault report's table
   uint64_t reservation; // where the reservation begins in which these pages are mapped; 0: from mem_alloc
-  bool imported;        // from another process: its pages are not counted here
+  bool imported = false;  // from another process: its pages are not counted here
 };
 
 // Addresses for memory that grows. Its mapped pages, where they lie side by side, are one Segment.
@@ -71,6 +71,7 @@ class DeviceMemory {
   openreg_status unreserve(void* ptr);
   openreg_status map(void* ptr, uint64_t bytes);
   openreg_status unmap(void* ptr, uint64_t bytes);
+
   // Where the segment that begins at ptr lies in which file, for another process; INVALID_VALUE when there is none or it is imported.
   openreg_status file_of(void* ptr, int* fd, uint64_t* offset, uint64_t* bytes) const;
 

@@ -62,7 +62,7 @@ std::map<uint64_t, Reservation>::iterator DeviceMemory::reservation_around(uint6
 }
 
 void DeviceMemory::add_mapped(uint64_t at, uint64_t bytes, uint64_t reservation) {
-  segments_.emplace(at, Segment{bytes, -1, fault_report_add(at, bytes), reservation, false});
+  segments_.emplace(at, Segment{bytes, -1, fault_report_add(at, bytes), reservation});
 }
 
 openreg_status DeviceMemory::map(void* ptr, uint64_t bytes) {
