@@ -25,9 +25,13 @@ static int64_t choose_attention(const at::Tensor& query, const at::Tensor& key, 
                bool causal, std::optional<double> scale, bool grouped) {
   // vmap, also around another transform, has no rule for the one operator that core offers a device; the decomposition has them.
   const c10::DispatchKeySet transforms({c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::FuncTorchGradWrapper});
+  bool transformed = false, forward = false;
   for (const at::Tensor* tensor : {&query, &key, &value}) {
-    if (tensor->key_set().has_any(transforms)) return static_cast<int64_t>(at::SDPBackend::math);
+    transformed = transformed || tensor->key_set().has_any(transforms);
+    forward = forward || tensor->_fw_grad(/*level=*/0).defined();
   }
+  // The CPU's fused kernel refuses forward derivatives, and so does core for the one operator.
+  if (transformed && !forward) return static_cast<int64_t>(at::SDPBackend::math);
   const int64_t choice = at::native::_fused_sdp_choice_cpp(query, key, value, mask, dropout, causal, scale, grouped);
   const bool flash = choice == static_cast<int64_t>(at::SDPBackend::flash_attention);
   return static_cast<int64_t>(flash ? at::SDPBackend::overrideable : at::SDPBackend::math);
