@@ -225,6 +225,8 @@ openreg_status event_query(openreg_event event) {
     if (!target) return is_held_up(*shared, shared->page->recorded.load(std::memory_order_acquire)) ? OPENREG_NOT_READY : OPENREG_OK;
     RecordRef record = latest(*target);
     if (!record || is_complete(*record)) return OPENREG_OK;
+    // Between publication and completion other processes see it complete, and may have told this one.
+    if (shared && !is_held_up(*shared, shared->own_number.load(std::memory_order_acquire))) return OPENREG_OK;
     return poll_position(*record->stream, record->position);
   });
 }
