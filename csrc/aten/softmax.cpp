@@ -1,5 +1,6 @@
-// Softmax, log_softmax and their gradients on device kernels, where they go along the last dimension of a contiguous tensor; softmax with a
-// mask and softmax that gives 0 for rows of -infinity, which attention uses, in one kernel each. Everything else goes to the engine.
+// Softmax and log_softmax on device kernels, where they go along the last dimension of a contiguous tensor; softmax with a mask and softmax
+// that gives 0 for rows of -infinity, which attention uses, in one kernel each. Everything else goes to the engine, their gradients too: a
+// kernel for those gains nothing over the CPU's.
 #include "aten/kernels/softmax.h"
 
 #include <ATen/ops/_safe_softmax_native.h>
@@ -69,20 +70,6 @@ Tensor& forward_out(NativeOp& native, const char* name, const Tensor& input, int
   return out;
 }
 
-template <SoftmaxOp op>
-Tensor backward(NativeOp& native, const char* name, const Tensor& grad, const Tensor& output, int64_t dim, c10::ScalarType input_type) {
-  static KernelSlot slots[kernels::kDTypes];
-  Kernel* kernel = nullptr;
-  if (has_rows(output, dim) && is_like(grad, output) && input_type == output.scalar_type()) {
-    kernel = find_kernel(slots, input_type, name, [](kernels::DType dtype) { return kernels::softmax_backward_kernel(op, dtype); });
-  }
-  if (kernel == nullptr) return native.on_engine<Tensor>(grad, output, dim, input_type);
-  Tensor grad_in = make_like(output);
-  launch_rows(native, kernel, grad_in,
-              kernels::SoftmaxBackwardArgs{kernel_output(grad_in), kernel_input(grad), kernel_input(output), rows_of(output), columns_of(output)});
-  return grad_in;
-}
-
 Tensor softmax(const Tensor& input, int64_t dim, bool half_to_float) {
   static NativeOp native("aten::_softmax", "");
   return forward<SoftmaxOp::softmax>(native, "softmax", input, dim, half_to_float);
@@ -93,11 +80,6 @@ Tensor& softmax_out(const Tensor& input, int64_t dim, bool half_to_float, Tensor
   return forward_out<SoftmaxOp::softmax>(native, "softmax", input, dim, half_to_float, out);
 }
 
-Tensor softmax_backward(const Tensor& grad, const Tensor& output, int64_t dim, c10::ScalarType input_type) {
-  static NativeOp native("aten::_softmax_backward_data", "");
-  return backward<SoftmaxOp::softmax>(native, "softmax_backward", grad, output, dim, input_type);
-}
-
 Tensor log_softmax(const Tensor& input, int64_t dim, bool half_to_float) {
   static NativeOp native("aten::_log_softmax", "");
   return forward<SoftmaxOp::log_softmax>(native, "log_softmax", input, dim, half_to_float);
@@ -106,11 +88,6 @@ Tensor log_softmax(const Tensor& input, int64_t dim, bool half_to_float) {
 Tensor& log_softmax_out(const Tensor& input, int64_t dim, bool half_to_float, Tensor& out) {
   static NativeOp native("aten::_log_softmax", "out");
   return forward_out<SoftmaxOp::log_softmax>(native, "log_softmax", input, dim, half_to_float, out);
-}
-
-Tensor log_softmax_backward(const Tensor& grad, const Tensor& output, int64_t dim, c10::ScalarType input_type) {
-  static NativeOp native("aten::_log_softmax_backward_data", "");
-  return backward<SoftmaxOp::log_softmax>(native, "log_softmax_backward", grad, output, dim, input_type);
 }
 
 // Core makes this one of four operators.
@@ -160,10 +137,8 @@ Tensor masked_softmax(const Tensor& input, const Tensor& mask, std::optional<int
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("_softmax", TORCH_FN(softmax));
   m.impl("_softmax.out", TORCH_FN(softmax_out));
-  m.impl("_softmax_backward_data", TORCH_FN(softmax_backward));
   m.impl("_log_softmax", TORCH_FN(log_softmax));
   m.impl("_log_softmax.out", TORCH_FN(log_softmax_out));
-  m.impl("_log_softmax_backward_data", TORCH_FN(log_softmax_backward));
   m.impl("_safe_softmax", TORCH_FN(safe_softmax));
   m.impl("_masked_softmax", TORCH_FN(masked_softmax));
 }

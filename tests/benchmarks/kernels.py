@@ -135,9 +135,7 @@ ROWS = [
     row("kernel-layer-norm-backward", "layer_norm's backward, 256 x 512", on_device(norm_backward(True), norm_backward(False))),
     row("kernel-softmax", "x.softmax(1), 256 x 512", rows(lambda x, y: x.softmax(1))),
     row("kernel-softmax-short", "x.softmax(1), 64 x 10", rows(lambda x, y: x.softmax(1), (64, 10))),
-    row("kernel-softmax-backward", "softmax's backward, 256 x 512", rows(lambda x, y: aten._softmax_backward_data(x, y, 1, torch.float32))),
     row("kernel-log-softmax", "x.log_softmax(1), 256 x 512", rows(lambda x, y: x.log_softmax(1))),
-    row("kernel-log-softmax-backward", "log_softmax's backward, 256 x 512", rows(lambda x, y: aten._log_softmax_backward_data(x, y, 1, torch.float32))),
     row("kernel-safe-softmax", "_safe_softmax(x, 1), 256 x 512", rows(lambda x, y: torch._safe_softmax(x, 1))),
     row("kernel-masked-softmax", "_masked_softmax(x, mask), 2048 x 64", masked(lambda x, mask: torch._masked_softmax(x, mask, 3, 1))),
 ]

@@ -112,29 +112,6 @@ OPENREG_WIDE_VECTOR void masked_softmax(const openreg_geometry*, const void* raw
   }
 }
 
-template <SoftmaxOp op, class T>
-OPENREG_WIDE_VECTOR void softmax_backward(const openreg_geometry*, const void* raw) {
-  using A = arithmetic_t<T>;
-  const auto& args = *static_cast<const SoftmaxBackwardArgs*>(raw);
-  const uint64_t columns = args.columns;
-  for (uint64_t row = 0; row < args.rows; ++row) {
-    const T* grads = static_cast<const T*>(args.grad_out) + row * columns;
-    const T* values = static_cast<const T*>(args.out) + row * columns;
-    T* grad_in = static_cast<T*>(args.grad_in) + row * columns;
-    const auto grad = [&](uint64_t i) { return static_cast<A>(load(grads[i])); };
-    const auto out = [&](uint64_t i) { return static_cast<A>(load(values[i])); };
-    if constexpr (op == SoftmaxOp::log_softmax) {
-      const A sum = sum_row<A>(columns, grad);
-      OPENREG_LOOP
-      for (uint64_t i = 0; i < columns; ++i) grad_in[i] = Store<T>::from(grad(i) - exp_negative(out(i)) * sum);
-    } else {
-      const A sum = sum_row<A>(columns, [&](uint64_t i) { return grad(i) * out(i); });
-      OPENREG_LOOP
-      for (uint64_t i = 0; i < columns; ++i) grad_in[i] = Store<T>::from((grad(i) - sum) * out(i));
-    }
-  }
-}
-
 template <SoftmaxOp op>
 Function forward_of(DType dtype) {
   switch (dtype) {
@@ -142,17 +119,6 @@ Function forward_of(DType dtype) {
     case DType::f64: return softmax<op, double>;
     case DType::f16: return softmax<op, Half>;
     case DType::bf16: return softmax<op, BFloat16>;
-    default: return nullptr;
-  }
-}
-
-template <SoftmaxOp op>
-Function backward_of(DType dtype) {
-  switch (dtype) {
-    case DType::f32: return softmax_backward<op, float>;
-    case DType::f64: return softmax_backward<op, double>;
-    case DType::f16: return softmax_backward<op, Half>;
-    case DType::bf16: return softmax_backward<op, BFloat16>;
     default: return nullptr;
   }
 }
@@ -176,10 +142,6 @@ Function masked_softmax_kernel(DType dtype) {
     case DType::bf16: return masked_softmax<BFloat16>;
     default: return nullptr;
   }
-}
-
-Function softmax_backward_kernel(SoftmaxOp op, DType dtype) {
-  return op == SoftmaxOp::log_softmax ? backward_of<SoftmaxOp::log_softmax>(dtype) : backward_of<SoftmaxOp::softmax>(dtype);
 }
 
 }  // namespace openreg::kernels

@@ -1,4 +1,4 @@
-// Device kernels of softmax and log_softmax over the rows of a contiguous matrix, and their gradients.
+// Device kernels of softmax and log_softmax over the rows of a contiguous matrix.
 #pragma once
 
 #include <cstdint>
@@ -25,16 +25,8 @@ struct MaskedSoftmaxArgs {
   uint64_t rows_per_mask, masks;  // row r has the mask row (r / rows_per_mask) % masks
 };
 
-struct SoftmaxBackwardArgs {
-  void* grad_in;
-  const void* grad_out;
-  const void* out;  // what the forward kernel gave
-  uint64_t rows, columns;
-};
-
-// The kernels for f32, f64, f16 and bf16; null for the rest. 16-bit rows are computed in float. The gradient of safe_softmax is softmax's.
+// The kernels for f32, f64, f16 and bf16; null for the rest. 16-bit rows are computed in float.
 Function softmax_kernel(SoftmaxOp op, DType dtype);
 Function masked_softmax_kernel(DType dtype);
-Function softmax_backward_kernel(SoftmaxOp op, DType dtype);
 
 }  // namespace openreg::kernels
