@@ -184,9 +184,11 @@ def test_distributed_checkpoints_of_one_process(how, device, tmp_path):
 
     model, optimizer = trained(device)
     weights, state = get_state_dict(model, optimizer)
-    waiting = getattr(checkpoint, how)({"model": weights, "optimizer": state}, checkpoint_id=tmp_path / "checkpoint")
-    if how == "async_save":
-        waiting.result()
+    # Core copies without waiting, and then waits for a stream of the current device, whichever device the tensors are on.
+    with torch.openreg.device(device):
+        waiting = getattr(checkpoint, how)({"model": weights, "optimizer": state}, checkpoint_id=tmp_path / "checkpoint")
+        if how == "async_save":
+            waiting.result()
     other, second = trained(device)
     with torch.no_grad():
         other[0].weight.zero_()
