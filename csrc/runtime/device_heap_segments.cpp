@@ -242,9 +242,7 @@ void DeviceHeap::flush(c10::MempoolId_t scope, Lock& lock) {
 
 void DeviceHeap::await_pending(Lock& lock) {
   ++stats_.num_sync_all_streams;
-  lock.unlock();
-  collect_shared_memory();  // blocks that other processes have finished with
-  lock.lock();
+  unlocked(lock, collect_shared_memory);  // blocks that other processes have finished with
   std::vector<c10::Stream> awaited;
   for (const WaitingQueue& queue : queues_) {
     if (!queue.waiting.empty()) awaited.push_back(queue.stream);

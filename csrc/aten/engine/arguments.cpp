@@ -41,8 +41,10 @@ at::Generator seeded_generator(uint64_t seed, uint64_t offset) {
 uint64_t value_class(const c10::Scalar& scalar, c10::ScalarType dtype) {
   if (scalar.isBoolean()) return 1;
   if (scalar.isComplex()) {
+    // The classes of both parts; of the imaginary one not its sign, but whether there is any.
     const c10::complex<double> value = scalar.toComplexDouble();
-    return value_class(value.real(), c10::toRealValueType(dtype)) | (value_class(value.imag(), c10::toRealValueType(dtype)) & ~uint64_t{3}) << 5 | (value.imag() != 0) << 12;
+    const c10::ScalarType part = c10::toRealValueType(dtype);
+    return value_class(value.real(), part) | (value_class(value.imag(), part) & ~uint64_t{3}) << 5 | (value.imag() != 0) << 12;
   }
   const double value = scalar.to<double>();
   double low = -std::numeric_limits<double>::infinity(), high = -low;

@@ -9,7 +9,6 @@ namespace openreg::kernels {
 
 // safe: as softmax, and a row of which all is -infinity becomes 0.
 enum class SoftmaxOp : uint8_t { softmax, log_softmax, safe_softmax };
-constexpr int kSoftmaxOps = 3;
 
 struct SoftmaxArgs {
   void* out;
