@@ -324,7 +324,9 @@ void DeviceHeap::end_routing(c10::MempoolId_t id) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = routes_.size(); i-- > 0;) {
     if (routes_[i].pool->id() != id || (!routes_[i].filter && routes_[i].thread != std::this_thread::get_id())) continue;
+    DevicePool& pool = *routes_[i].pool;
     routes_.erase(routes_.begin() + static_cast<std::ptrdiff_t>(i));
+    drop_pool_if_unused(pool);
     return;
   }
   TORCH_CHECK_VALUE(false, "No allocations of this thread go to the memory pool (", id.first, ", ", id.second, ").");

@@ -18,8 +18,8 @@ namespace {
 
 const openreg_driver& sharing_driver() {
   const openreg_driver& driver = hal();
-  TORCH_CHECK_NOT_IMPLEMENTED(offsetof(openreg_driver, event_import) < driver.struct_size && driver.event_create_shared && driver.event_export &&
-                                  driver.event_import,
+  TORCH_CHECK_NOT_IMPLEMENTED(has_entry(driver, &openreg_driver::event_create_shared) && has_entry(driver, &openreg_driver::event_export) &&
+                                  has_entry(driver, &openreg_driver::event_import),
                               "The driver '", driver.name, "' cannot share events with other processes: it has no event_create_shared.");
   return driver;
 }

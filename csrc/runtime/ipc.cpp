@@ -44,7 +44,7 @@ struct Sent {
 struct Mapping {
   int32_t device = -1;
   void* base = nullptr;
-  uint64_t storages = 0;
+  uint64_t bytes = 0, storages = 0;
 };
 
 struct Received {
@@ -103,7 +103,12 @@ void unmap_finished() {
     }
   }
   for (const Received* received : finished) delete received;
-  for (const Mapping& mapping : unused) check(hal().mem_close(mapping.device, mapping.base), "Unmapping another process's memory");
+  openreg_status status = OPENREG_OK;
+  for (const Mapping& mapping : unused) {
+    const openreg_status closed = hal().mem_close(mapping.device, mapping.base);
+    if (status == OPENREG_OK) status = closed;
+  }
+  check(status, "Unmapping another process's memory");
 }
 
 void free_limbo() {
@@ -124,7 +129,8 @@ void free_limbo() {
 
 const openreg_driver& sharing_driver() {
   const openreg_driver& driver = hal();
-  const bool shares = offsetof(openreg_driver, mem_close) < driver.struct_size && driver.mem_export && driver.mem_import && driver.mem_close;
+  const bool shares = has_entry(driver, &openreg_driver::mem_export) && has_entry(driver, &openreg_driver::mem_import) &&
+                      has_entry(driver, &openreg_driver::mem_close);
   TORCH_CHECK_NOT_IMPLEMENTED(shares, "The driver '", driver.name,
                               "' cannot share device memory with other processes: it has no mem_export. Send the tensor's .cpu() instead.");
   return driver;
@@ -150,16 +156,15 @@ void name_block(const openreg_driver& driver, const void* block, StorageName* na
 // LOCK: state().mutex.
 Mapping& mapping_of(const openreg_driver& driver, const StorageName& name, const std::string& key) {
   Mapping& mapping = state().mappings[key];
-  if (mapping.base != nullptr) return mapping;
-  uint64_t bytes = 0;
-  const openreg_status status = driver.mem_import(&name.segment, &mapping.device, &mapping.base, &bytes);
-  if (status != OPENREG_OK || name.offset_bytes + name.bytes > bytes) {
+  openreg_status status = OPENREG_OK;
+  if (mapping.base == nullptr) status = driver.mem_import(&name.segment, &mapping.device, &mapping.base, &mapping.bytes);
+  if (status == OPENREG_OK && name.bytes <= mapping.bytes && name.offset_bytes <= mapping.bytes - name.bytes) return mapping;
+  if (mapping.storages == 0) {
     if (status == OPENREG_OK) driver.mem_close(mapping.device, mapping.base);
     state().mappings.erase(key);
-    check(status, "Receiving device memory");
-    TORCH_CHECK(false, "The received storage does not lie in the memory that came with it.");
   }
-  return mapping;
+  check(status, "Receiving device memory");
+  TORCH_CHECK(false, "The received storage does not lie in the memory that came with it.");
 }
 
 }  // namespace

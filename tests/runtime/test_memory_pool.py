@@ -203,3 +203,15 @@ def test_blocks_by_address_for_other_libraries(device):
     with pytest.raises(ValueError, match="-1 bytes"):
         torch.openreg.caching_allocator_alloc(-1, device)
     assert torch.openreg.memory_allocated(device) == before["allocated_bytes.all.current"]
+
+
+def test_a_pool_that_is_released_before_its_routing_ends_goes_with_the_routing(device):
+    from torch_openreg import _C
+
+    id = _C.new_memory_pool_id(False)
+    _C.begin_allocate_current_thread_to_pool(device.index, id)
+    _C.release_memory_pool(device.index, id)
+    assert _C.memory_pool_use_count(device.index, id) == 0
+    _C.end_allocate_to_pool(device.index, id)
+    with pytest.raises(ValueError, match="no memory pool"):
+        _C.memory_pool_use_count(device.index, id)
