@@ -48,7 +48,7 @@ if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
 
 DRIVER_SOURCES = {
     "sim": """
-        compute_slots copy device driver event executor failure fault_report host_memory ipc launch memory options process
+        capture compute_slots copy device driver event executor failure fault_report graph host_memory ipc launch memory options process
         random_schedule reservation schedule shared_event status stream worker
     """,
     "null": """

@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 #define OPENREG_HAL_MAJOR 1
-#define OPENREG_HAL_MINOR 1
+#define OPENREG_HAL_MINOR 2
 
 /* ---- Status ----------------------------------------------------------------
  * Values, never exceptions: nothing throws, aborts or exits across this line. */
@@ -48,7 +48,8 @@ enum {
   OPENREG_FORKED = 7,          /* this process is a fork of the one that called init */
   OPENREG_LAUNCH_FAILED = 8,   /* a task on the stream failed; the error record has it */
   OPENREG_DEVICE_LOST = 9,     /* sticky: the device needs a restart of the process */
-  OPENREG_INTERNAL = 10        /* a defect of the driver; last_message says what */
+  OPENREG_INTERNAL = 10,       /* a defect of the driver; last_message says what */
+  OPENREG_CAPTURE = 11         /* the call is not legal while a stream is being captured; the capture is invalid now (1.2) */
 };
 
 /* Added to a finite timeout of a synchronising entry: the calling thread may run queued tasks although its time is limited. UINT64_MAX,
@@ -73,6 +74,7 @@ typedef struct openreg_error {
 typedef struct openreg_stream_t* openreg_stream;
 typedef struct openreg_event_t* openreg_event;
 typedef struct openreg_kernel_t* openreg_kernel;
+typedef struct openreg_graph_t* openreg_graph;
 
 typedef struct openreg_option {
   const char* key;
@@ -89,6 +91,16 @@ typedef struct openreg_device_info {
   int32_t capability_major, capability_minor;
   int32_t priority_least, priority_greatest; /* lower number = more urgent, as in CUDA */
 } openreg_device_info;
+
+/* Whom a capture keeps from calls that wait, ask whether work has finished, allocate or free: CUDA's capture modes. */
+enum {
+  OPENREG_CAPTURE_GLOBAL = 0,       /* every thread */
+  OPENREG_CAPTURE_THREAD_LOCAL = 1, /* the thread that began it */
+  OPENREG_CAPTURE_RELAXED = 2       /* nobody */
+};
+
+/* What stream_capture_info reports. */
+enum { OPENREG_NOT_CAPTURING = 0, OPENREG_CAPTURING = 1, OPENREG_CAPTURE_INVALID = 2 };
 
 /* The name of an allocation or an event, for another process on the same machine: plain bytes that may travel any way. */
 typedef struct openreg_ipc_handle {
@@ -345,6 +357,46 @@ typedef struct openreg_driver {
    * nothing any more, INVALID_DEVICE when this process has no such device. A wait for a record whose process ended first is a failure of the
    * waiting stream, or of event_synchronize. Default: as event_create_shared. */
   openreg_status (*event_import)(const openreg_ipc_handle* handle, int32_t* device, openreg_event* event);
+
+  /* -- graphs (1.2) --
+   * Between capture_begin and capture_end nothing that is enqueued on the stream runs: launches, copies, fills, event records and waits
+   * become operations of a graph. Another stream joins the capture when it waits for an event that was recorded in it, and has to be joined
+   * again: capture_end needs the origin stream to wait, directly or not, for the last operation of each. A call that cannot be part of
+   * it returns CAPTURE and makes the capture invalid; from then on every operation of it returns CAPTURE, and only capture_end helps. Such calls
+   * are: synchronize, query or destroy a capturing stream; synchronize or query an event that was recorded in a capture; device_synchronize of a
+   * device with a capturing stream; a wait of a capturing stream for an event recorded outside, or the other way round; and, for threads that the
+   * capture's mode keeps from it, the entries mem_alloc, mem_free, mem_reserve, mem_unreserve, mem_map, mem_unmap, host_alloc, host_free,
+   * device_synchronize, and every synchronize and query of streams and events. A driver has all seven entries or none. */
+
+  /* (optional) Begins a capture on the stream. INVALID_VALUE when it is being captured, or for an unknown mode. Default (null or UNSUPPORTED):
+   * no graphs. */
+  openreg_status (*capture_begin)(openreg_stream stream, int32_t mode);
+
+  /* (optional) Ends the capture that began on the stream; with a mode other than RELAXED on the thread that began it. INVALID_VALUE, and the
+   * capture goes on, when it is another stream or thread. CAPTURE when the capture is invalid or a stream is not joined: it is over
+   * then, and last_message has the first reason. The caller owns the graph. Default: as capture_begin. */
+  openreg_status (*capture_end)(openreg_stream stream, openreg_graph* graph);
+
+  /* (optional) Whether the stream is being captured, and the capture's number, unique in the process (outputs may be null). Default: as
+   * capture_begin. */
+  openreg_status (*stream_capture_info)(openreg_stream stream, int32_t* state, uint64_t* capture);
+
+  /* (optional) Replaces the calling thread's own mode, GLOBAL at first, and returns the one before in *mode: RELAXED frees the thread from
+   * all captures' restrictions, THREAD_LOCAL from those that other threads began. Default: as capture_begin. */
+  openreg_status (*capture_exchange_mode)(int32_t* mode);
+
+  /* (optional) Enqueues every operation of the graph: those of the origin stream on `stream`, the others on streams of the graph's own. A
+   * graph runs once at a time: a launch waits for the one before. Arguments are those of the capture, byte for byte; their cleanup
+   * runs when the graph was destroyed and its last launch has finished. INVALID_VALUE when the stream is on another device than the
+   * origin, CAPTURE when it is being captured. Blocking as launch_kernel. Default: as capture_begin. */
+  openreg_status (*graph_launch)(openreg_graph graph, openreg_stream stream);
+
+  /* (optional) Destroys a graph; launches that are queued still run. Default: as capture_begin. */
+  openreg_status (*graph_destroy)(openreg_graph graph);
+
+  /* (optional) Writes the graph to a file in the DOT language: an ellipse for each operation with its name, an edge for each order.
+   * INVALID_VALUE when the file cannot be written. Default: as capture_begin. */
+  openreg_status (*graph_dump)(openreg_graph graph, const char* path);
 } openreg_driver;
 
 /* The one exported symbol. Returns OK and the table (static storage of the driver), or UNSUPPORTED when the driver does not

@@ -132,3 +132,12 @@ ENTRY(mem_close, 40);
 ENTRY(event_create_shared, 41);
 ENTRY(event_export, 42);
 ENTRY(event_import, 43);
+
+/* 1.2 */
+ENTRY(capture_begin, 44);
+ENTRY(capture_end, 45);
+ENTRY(stream_capture_info, 46);
+ENTRY(capture_exchange_mode, 47);
+ENTRY(graph_launch, 48);
+ENTRY(graph_destroy, 49);
+ENTRY(graph_dump, 50);

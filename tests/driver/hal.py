@@ -9,10 +9,11 @@ import ctypes as c
 NEVER = 2**64 - 1
 LEND_THREAD = 1 << 63
 OK, NOT_READY, INVALID_VALUE, INVALID_DEVICE, OUT_OF_MEMORY, UNSUPPORTED = range(6)
-NOT_INITIALIZED, FORKED, LAUNCH_FAILED, DEVICE_LOST, INTERNAL = range(6, 11)
+NOT_INITIALIZED, FORKED, LAUNCH_FAILED, DEVICE_LOST, INTERNAL, CAPTURE = range(6, 12)
+GLOBAL, THREAD_LOCAL, RELAXED = range(3)  # capture modes
 HOST = -1
 
-Stream = Event = Kernel = c.c_void_p
+Stream = Event = Kernel = Graph = c.c_void_p
 u32, u64, i32, i64, text, ptr = c.c_uint32, c.c_uint64, c.c_int32, c.c_int64, c.c_char_p, c.c_void_p
 
 
@@ -107,10 +108,18 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("event_create_shared", [i32, P(Event)]),
     ("event_export", [Event, P(IpcHandle)]),
     ("event_import", [P(IpcHandle), P(i32), P(Event)]),
+    ("capture_begin", [Stream, i32]),
+    ("capture_end", [Stream, P(Graph)]),
+    ("stream_capture_info", [Stream, P(i32), P(u64)]),
+    ("capture_exchange_mode", [P(i32)]),
+    ("graph_launch", [Graph, Stream]),
+    ("graph_destroy", [Graph]),
+    ("graph_dump", [Graph, text]),
 ]
 OPTIONAL = {
     "mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes",
     "mem_export", "mem_import", "mem_close", "event_create_shared", "event_export", "event_import",
+    "capture_begin", "capture_end", "stream_capture_info", "capture_exchange_mode", "graph_launch", "graph_destroy", "graph_dump",
 }  # fmt: skip
 
 
@@ -188,6 +197,16 @@ class Driver:
         event = event or self.event()
         self.ok(self.event_record(event, stream))
         return event
+
+    def end_capture(self, stream):
+        handle = Graph()
+        self.ok(self.capture_end(stream, c.byref(handle)))
+        return handle
+
+    def capture_state(self, stream):
+        state, number = i32(), u64()
+        self.ok(self.stream_capture_info(stream, c.byref(state), c.byref(number)))
+        return ("none", "active", "invalid")[state.value], number.value
 
     def state(self, stream):
         info = StreamInfo(struct_size=c.sizeof(StreamInfo))

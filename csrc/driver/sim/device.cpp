@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
@@ -54,6 +55,8 @@ openreg_status device_synchronize(int32_t device, uint64_t timeout_ns, openreg_e
   return entry([&]() -> openreg_status {
     if (openreg_status status = check_device("device_synchronize", device)) return status;
     if (openreg_status status = check_error_record("device_synchronize", error)) return status;
+    if (openreg_status status = refuse_on_capturing_device("device_synchronize", device)) return status;
+    if (openreg_status status = refuse_unsafe("device_synchronize")) return status;
     std::vector<std::pair<StreamRef, uint64_t>> targets;
     {
       std::lock_guard<std::mutex> guard(chip().registry_mutex);

@@ -7,11 +7,13 @@
 #include <memory>
 #include <mutex>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/copy.h"
 #include "driver/sim/device.h"
 #include "driver/sim/event.h"
 #include "driver/sim/executor.h"
 #include "driver/sim/fault_report.h"
+#include "driver/sim/graph.h"
 #include "driver/sim/host_memory.h"
 #include "driver/sim/ipc.h"
 #include "driver/sim/launch.h"
@@ -107,6 +109,8 @@ openreg_status shutdown(uint64_t timeout_ns) {
     for (const StreamRef& stream : streams) print_unreported(*stream);
     stream_table().clear([](Stream*) {});
     event_table().clear([](Event* event) { delete event; });
+    forget_captures();
+    forget_graphs();
     forget_kernels();
     if (!stopped) {
       // A task does not come back. Its memory has to stay, so this chip is leaked.
@@ -178,6 +182,13 @@ const openreg_driver table = {
     .event_create_shared = event_create_shared,
     .event_export = event_export,
     .event_import = event_import,
+    .capture_begin = capture_begin,
+    .capture_end = capture_end,
+    .stream_capture_info = stream_capture_info,
+    .capture_exchange_mode = capture_exchange_mode,
+    .graph_launch = graph_launch,
+    .graph_destroy = graph_destroy,
+    .graph_dump = graph_dump,
 };
 
 }  // namespace

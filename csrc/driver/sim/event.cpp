@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/device.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/shared_event.h"
@@ -14,24 +15,6 @@
 
 namespace openreg::sim {
 namespace {
-
-class RecordRef {
- public:
-  RecordRef() = default;
-  explicit RecordRef(Record* owned) : record_(owned) {}
-  RecordRef(RecordRef&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
-  RecordRef& operator=(RecordRef&&) = delete;
-  ~RecordRef() {
-    if (record_) release(record_);
-  }
-  explicit operator bool() const { return record_ != nullptr; }
-  Record* operator->() const { return record_; }
-  Record& operator*() const { return *record_; }
-  Record* give() { return std::exchange(record_, nullptr); }
-
- private:
-  Record* record_ = nullptr;
-};
 
 Event* find_event(const char* operation, openreg_event handle) {
   Event* event = event_table().find(handle);
@@ -46,15 +29,6 @@ RecordRef latest(Event& event) {
   return RecordRef(event.latest);
 }
 
-void set_latest(Event& event, RecordRef record) {
-  Record* old;
-  {
-    std::lock_guard<Lock> guard(event.lock);
-    old = std::exchange(event.latest, record.give());
-  }
-  if (old) release(old);
-}
-
 // Under the eager schedule an idle stream needs no worker to notice a record: it completes here.
 bool complete_on_idle_stream(Stream& stream, Record& record) {
   if (stream.chip->options.schedule != Schedule::eager || !stream.queue.empty()) return false;
@@ -66,46 +40,37 @@ bool complete_on_idle_stream(Stream& stream, Record& record) {
   return true;
 }
 
-openreg_status submit_record(Event& target, Stream& stream, RecordRef record) {
-  Task task{};
-  task.kind = TaskKind::record;
-  task.name = "event record";
-  task.record = &*record;
-  retain(&*record);
-  if (openreg_status status = submit(stream, task, {}, {}, &record->position)) {
-    release(&*record);
-    return status;
-  }
-  set_latest(target, std::move(record));
-  return OPENREG_OK;
-}
-
-RecordRef make_record(const Event& target, Stream& stream) {
-  RecordRef record(new Record);
-  record->stream = StreamRef(&stream);
-  record->timing = target.timing;
-  return record;
-}
-
 openreg_status record_own(Event& target, Stream& stream) {
-  RecordRef record = make_record(target, stream);
-  if (!complete_on_idle_stream(stream, *record)) return submit_record(target, stream, std::move(record));
+  if (stream.capture.load(std::memory_order_acquire)) {
+    bool captured;
+    const openreg_status status = capture_record(target, stream, &captured);
+    if (captured) return status;
+  }
+  RecordRef record = make_record(stream, target.timing);
+  if (!complete_on_idle_stream(stream, *record))
+    if (openreg_status status = enqueue_record(stream, record)) return status;
   set_latest(target, std::move(record));
   return OPENREG_OK;
 }
 
 // The number is published before the record completes: whoever makes this process's record complete has told the others.
 openreg_status record_shared(const std::shared_ptr<SharedEvent>& event, Stream& stream) {
+  if (stream.capture.load(std::memory_order_acquire)) {
+    bool captured;
+    const openreg_status status = capture_record(event->own, stream, &captured);
+    if (captured) return status;
+  }
   const uint64_t number = begin_shared_record(*event);
-  RecordRef record = make_record(event->own, stream);
+  RecordRef record = make_record(stream, event->own.timing);
   openreg_status status = OPENREG_OK;
   if (complete_on_idle_stream(stream, *record)) {
     set_latest(event->own, std::move(record));
     publish_shared_record(*event, number);
   } else {
     status = enqueue_publication(event, number, stream);
-    if (status == OPENREG_OK) status = submit_record(event->own, stream, std::move(record));
-    if (status != OPENREG_OK) publish_shared_record(*event, number);  // there will be no record
+    if (status == OPENREG_OK) status = enqueue_record(stream, record);
+    if (status == OPENREG_OK) set_latest(event->own, std::move(record));
+    else publish_shared_record(*event, number);  // there will be no record
   }
   event->own_number.store(number, std::memory_order_release);
   return status;
@@ -146,6 +111,17 @@ EventTable& event_table() {
   return table;
 }
 
+void set_latest(Event& event, RecordRef record) {
+  Record* old;
+  {
+    std::lock_guard<Lock> guard(event.lock);
+    old = std::exchange(event.latest, record.give());
+  }
+  if (old) release(old);
+}
+
+Record::~Record() = default;
+
 void complete(Record& record, FailurePtr failure) {
   if (record.timing) record.time_ns = now_ns();
   record.failure = std::move(failure);
@@ -156,6 +132,37 @@ void retain(Record* record) { record->references.fetch_add(1, std::memory_order_
 
 void release(Record* record) {
   if (record->references.fetch_sub(1, std::memory_order_acq_rel) == 1) delete record;
+}
+
+RecordRef make_record(Stream& stream, bool timing) {
+  RecordRef record(new Record);
+  record->stream = StreamRef(&stream);
+  record->timing = timing;
+  return record;
+}
+
+openreg_status enqueue_record(Stream& stream, const RecordRef& record) {
+  Task task{};
+  task.kind = TaskKind::record;
+  task.name = "event record";
+  task.record = &*record;
+  retain(&*record);  // the task's
+  const openreg_status status = submit(stream, task, {}, {}, &record->position);
+  if (status != OPENREG_OK) release(&*record);
+  return status;
+}
+
+openreg_status enqueue_wait(Stream& stream, const RecordRef& record) {
+  if (record->stream.get() == &stream) return OPENREG_OK;  // in order anyway
+  if (is_complete(*record) && (!record->failure || was_reported(stream, record->failure))) return OPENREG_OK;
+  Task task{};
+  task.kind = TaskKind::wait;
+  task.name = "event wait";
+  task.record = &*record;
+  retain(&*record);  // the task's
+  const openreg_status status = submit(stream, task, {}, {}, nullptr);
+  if (status != OPENREG_OK) release(&*record);
+  return status;
 }
 
 Event::~Event() {
@@ -203,16 +210,13 @@ openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
     const std::shared_ptr<SharedEvent> shared = target->shared;
     target = local_side(target);
     if (!target) return enqueue_shared_wait(shared, *waiting);
-    RecordRef record = latest(*target);
-    if (!record || record->stream.get() == waiting) return OPENREG_OK;  // nothing to wait for, or in order anyway
-    if (is_complete(*record) && (!record->failure || was_reported(*waiting, record->failure))) return OPENREG_OK;
-    Task task{};
-    task.kind = TaskKind::wait;
-    task.name = "event wait";
-    task.record = &*record;
-    const openreg_status status = submit(*waiting, task, {}, {}, nullptr);
-    if (status == OPENREG_OK) record.give();  // the task's now
-    return status;
+    const RecordRef record = latest(*target);
+    if (waiting->capture.load(std::memory_order_acquire) || (record && record->captured)) {
+      bool captured;
+      const openreg_status status = capture_wait(*waiting, record, &captured);
+      if (captured) return status;
+    }
+    return record ? enqueue_wait(*waiting, record) : OPENREG_OK;
   });
 }
 
@@ -223,7 +227,9 @@ openreg_status event_query(openreg_event event) {
     const std::shared_ptr<SharedEvent> shared = target->shared;
     target = local_side(target);
     if (!target) return is_held_up(*shared, shared->page->recorded.load(std::memory_order_acquire)) ? OPENREG_NOT_READY : OPENREG_OK;
-    RecordRef record = latest(*target);
+    const RecordRef record = latest(*target);
+    if (record && record->captured) return refuse_captured("event_query", *record->captured);
+    if (openreg_status status = refuse_unsafe("event_query")) return status;
     if (!record || is_complete(*record)) return OPENREG_OK;
     // Between publication and completion other processes see it complete, and may have told this one.
     if (shared && !is_held_up(*shared, shared->own_number.load(std::memory_order_acquire))) return OPENREG_OK;
@@ -239,7 +245,9 @@ openreg_status event_synchronize(openreg_event event, uint64_t timeout_ns, openr
     const std::shared_ptr<SharedEvent> shared = target->shared;
     target = local_side(target);
     if (!target) return synchronize_shared(*shared, timeout_ns, error);
-    RecordRef record = latest(*target);
+    const RecordRef record = latest(*target);
+    if (record && record->captured) return refuse_captured("event_synchronize", *record->captured);
+    if (openreg_status status = refuse_unsafe("event_synchronize")) return status;
     if (!record) return OPENREG_OK;
     if (timeout_ns & kLends) note_wait(*record->stream);
     if (!is_complete(*record)) {
@@ -265,6 +273,8 @@ openreg_status event_elapsed(openreg_event start, openreg_event end, int64_t* el
     if (events[0]->device != events[1]->device)
       return fail(OPENREG_INVALID_VALUE, "event_elapsed: the events belong to devices %d and %d", events[0]->device, events[1]->device);
     RecordRef first = latest(*events[0]), last = latest(*events[1]);
+    for (const RecordRef* record : {&first, &last})
+      if (*record && (*record)->captured) return refuse_captured("event_elapsed", *(*record)->captured);
     if (!first || !last) return fail(OPENREG_INVALID_VALUE, "event_elapsed: the %s event was never recorded", first ? "end" : "start");
     if (!is_complete(*first) || !is_complete(*last)) return OPENREG_NOT_READY;
     *elapsed_ns = static_cast<int64_t>(last->time_ns) - static_cast<int64_t>(first->time_ns);

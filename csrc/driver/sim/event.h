@@ -16,9 +16,11 @@
 
 namespace openreg::sim {
 
+struct CapturedRecord;
 struct SharedEvent;
 
 struct Record {
+  ~Record();
   StreamRef stream;
   bool timing = false;
   uint64_t position = 0;  // the stream's head passes this when the record completes; written before the event shows the record
@@ -26,12 +28,41 @@ struct Record {
   std::atomic<bool> completed{false};
   uint64_t time_ns = 0;  // written before `completed`
   FailurePtr failure;    // written before `completed`; null when the work before it ran
+  std::unique_ptr<CapturedRecord> captured;  // constant; not null: it never completes, see capture.h
 };
 
 inline bool is_complete(const Record& record) { return record.completed.load(std::memory_order_acquire); }
 void complete(Record& record, FailurePtr failure);
 void retain(Record* record);
 void release(Record* record);
+
+// A counted reference.
+class RecordRef {
+ public:
+  RecordRef() = default;
+  explicit RecordRef(Record* owned) : record_(owned) {}
+  RecordRef(RecordRef&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
+  RecordRef& operator=(RecordRef&& other) noexcept {
+    std::swap(record_, other.record_);
+    return *this;
+  }
+  ~RecordRef() {
+    if (record_) release(record_);
+  }
+  explicit operator bool() const { return record_ != nullptr; }
+  Record* operator->() const { return record_; }
+  Record& operator*() const { return *record_; }
+  Record* give() { return std::exchange(record_, nullptr); }
+
+ private:
+  Record* record_ = nullptr;
+};
+
+RecordRef make_record(Stream& stream, bool timing);
+
+// Put a record's task, or a wait for the record, into the stream's queue. The caller keeps its reference.
+openreg_status enqueue_record(Stream& stream, const RecordRef& record);
+openreg_status enqueue_wait(Stream& stream, const RecordRef& record);
 
 struct Event {
   Event(int32_t event_device, bool measures) : device(event_device), timing(measures) {}
@@ -46,6 +77,8 @@ struct Event {
 
 using EventTable = HandleTable<Event, openreg_event, HandleKind::event>;
 EventTable& event_table();
+
+void set_latest(Event& event, RecordRef record);
 
 openreg_status event_create(int32_t device, int32_t timing, openreg_event* event);
 openreg_status event_destroy(openreg_event event);

@@ -72,15 +72,7 @@ void run_one(Stream& stream, Task& task, openreg_error* error) {
 }
 
 void clean_up(Task& task) {
-  if (task.cleanup) {
-    const bool has_payload = task.kind == TaskKind::host_func || task.kind == TaskKind::kernel || task.kind == TaskKind::wait_shared;
-    char* args = has_payload ? task.payload() + (task.kind == TaskKind::kernel ? sizeof(KernelPrefix) : 0) : nullptr;
-    try {
-      task.cleanup(args);
-    } catch (...) {
-      fprintf(stderr, "openreg: the cleanup of %s threw an exception, which is ignored\n", task.name);
-    }
-  }
+  if (task.cleanup) clean_up_arguments(task);
   free(task.heap_payload);
 }
 
@@ -115,6 +107,16 @@ Task* next_task(Stream& stream, uint64_t* position, uint64_t tail) {
 }
 
 }  // namespace
+
+void clean_up_arguments(Task& task) {
+  const bool has_payload = task.kind == TaskKind::host_func || task.kind == TaskKind::kernel || task.kind == TaskKind::wait_shared;
+  char* args = has_payload ? task.payload() + (task.kind == TaskKind::kernel ? sizeof(KernelPrefix) : 0) : nullptr;
+  try {
+    task.cleanup(args);
+  } catch (...) {
+    fprintf(stderr, "openreg: the cleanup of %s threw an exception, which is ignored\n", task.name);
+  }
+}
 
 Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   SlotHold slot(stream.device->slots, stream.priority);

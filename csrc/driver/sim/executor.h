@@ -10,6 +10,7 @@ namespace openreg::sim {
 struct Chip;
 struct Record;
 struct Stream;
+struct Task;
 
 // Runs tasks in order until `target` is reached, the queue is empty, the deadline has passed between two tasks (at least
 // one runs), or the chip stops. The caller owns the stream.
@@ -23,5 +24,8 @@ bool is_held_up(Stream& stream);
 
 // Drops what is queued: cleanups run, tasks do not. Returns how many. The caller owns the stream.
 uint64_t drop_tasks(Stream& stream);
+
+// Calls the task's cleanup, which it has, with its arguments.
+void clean_up_arguments(Task& task);
 
 }  // namespace openreg::sim

@@ -12,7 +12,7 @@
 
 namespace openreg::sim {
 
-enum class HandleKind : uint64_t { stream = 1, event = 2, kernel = 3 };
+enum class HandleKind : uint64_t { stream = 1, event = 2, kernel = 3, graph = 4 };
 
 template <class T, class Handle, HandleKind kind>
 class HandleTable {
@@ -32,7 +32,7 @@ class HandleTable {
       ++used_;
     }
     Entry& entry = *at(index);
-    const uint64_t value = (++generation_ << 24) | (uint64_t{index} << 4) | (static_cast<uint64_t>(kind) << 2);
+    const uint64_t value = (++generation_ << 24) | (uint64_t{index} << 4) | (static_cast<uint64_t>(kind) << 1);
     entry.object = object;
     entry.value.store(value, std::memory_order_release);
     return reinterpret_cast<Handle>(value);

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/device.h"
 #include "driver/sim/status.h"
 
@@ -52,12 +53,16 @@ openreg_status host_alloc(uint64_t bytes, void** ptr) {
   return entry([&]() -> openreg_status {
     if (!ptr) return fail(OPENREG_INVALID_VALUE, "host_alloc: ptr is null");
     if (bytes == 0) return fail(OPENREG_INVALID_VALUE, "host_alloc: bytes is 0");
+    if (openreg_status status = refuse_unsafe("host_alloc")) return status;
     return chip().host_memory.allocate(bytes, ptr);
   });
 }
 
 openreg_status host_free(void* ptr) {
-  return entry([&]() -> openreg_status { return chip().host_memory.free(ptr); });
+  return entry([&]() -> openreg_status {
+    if (openreg_status status = refuse_unsafe("host_free")) return status;
+    return chip().host_memory.free(ptr);
+  });
 }
 
 openreg_status host_query(const void* ptr, void** base, uint64_t* bytes) {

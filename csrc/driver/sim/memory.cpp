@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/device.h"
 #include "driver/sim/fault_report.h"
 #include "driver/sim/pages.h"
@@ -263,6 +264,7 @@ openreg_status mem_alloc(int32_t device, uint64_t bytes, void** ptr) {
   return entry([&]() -> openreg_status {
     if (!ptr) return fail(OPENREG_INVALID_VALUE, "mem_alloc: ptr is null");
     if (openreg_status status = check_device("mem_alloc", device)) return status;
+    if (openreg_status status = refuse_unsafe("mem_alloc")) return status;
     if (bytes == 0) return fail(OPENREG_INVALID_VALUE, "mem_alloc: bytes is 0");
     return chip().devices[static_cast<size_t>(device)]->memory.allocate(bytes, ptr);
   });
@@ -271,6 +273,7 @@ openreg_status mem_alloc(int32_t device, uint64_t bytes, void** ptr) {
 openreg_status mem_free(int32_t device, void* ptr) {
   return entry([&]() -> openreg_status {
     if (openreg_status status = check_device("mem_free", device)) return status;
+    if (openreg_status status = refuse_unsafe("mem_free")) return status;
     return chip().devices[static_cast<size_t>(device)]->memory.free(ptr);
   });
 }

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/device.h"
 #include "driver/sim/fault_report.h"
 #include "driver/sim/memory.h"
@@ -137,6 +138,7 @@ openreg_status mem_reserve(int32_t device, uint64_t bytes, void** ptr) {
   return entry([&]() -> openreg_status {
     if (!ptr) return fail(OPENREG_INVALID_VALUE, "mem_reserve: ptr is null");
     if (openreg_status status = check_device("mem_reserve", device)) return status;
+    if (openreg_status status = refuse_unsafe("mem_reserve")) return status;
     return chip().devices[static_cast<size_t>(device)]->memory.reserve(bytes, ptr);
   });
 }
@@ -144,6 +146,7 @@ openreg_status mem_reserve(int32_t device, uint64_t bytes, void** ptr) {
 openreg_status mem_unreserve(int32_t device, void* ptr) {
   return entry([&]() -> openreg_status {
     if (openreg_status status = check_device("mem_unreserve", device)) return status;
+    if (openreg_status status = refuse_unsafe("mem_unreserve")) return status;
     return chip().devices[static_cast<size_t>(device)]->memory.unreserve(ptr);
   });
 }
@@ -151,6 +154,7 @@ openreg_status mem_unreserve(int32_t device, void* ptr) {
 openreg_status mem_map(int32_t device, void* ptr, uint64_t bytes) {
   return entry([&]() -> openreg_status {
     if (openreg_status status = check_device("mem_map", device)) return status;
+    if (openreg_status status = refuse_unsafe("mem_map")) return status;
     return chip().devices[static_cast<size_t>(device)]->memory.map(ptr, bytes);
   });
 }
@@ -158,6 +162,7 @@ openreg_status mem_map(int32_t device, void* ptr, uint64_t bytes) {
 openreg_status mem_unmap(int32_t device, void* ptr, uint64_t bytes) {
   return entry([&]() -> openreg_status {
     if (openreg_status status = check_device("mem_unmap", device)) return status;
+    if (openreg_status status = refuse_unsafe("mem_unmap")) return status;
     return chip().devices[static_cast<size_t>(device)]->memory.unmap(ptr, bytes);
   });
 }

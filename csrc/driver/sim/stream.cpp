@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/device.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
@@ -26,6 +27,11 @@ uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple 
 void fill_payload(char* to, Bytes prefix, Bytes args) {
   if (prefix.size) memcpy(to, prefix.data, prefix.size);
   if (args.size) memcpy(to + prefix.size, args.data, args.size);
+}
+
+openreg_status refuse_wait(const char* operation, Stream& stream) {
+  if (__builtin_expect(stream.capture.load(std::memory_order_acquire) != nullptr, 0)) return refuse_on_capturing(operation, stream);
+  return refuse_unsafe(operation);
 }
 
 }  // namespace
@@ -51,6 +57,11 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
   Queue& queue = stream.queue;
   if (args.size > kMaxPayload)
     return fail(OPENREG_INVALID_VALUE, "%s: %llu bytes of arguments are too many", head.name, static_cast<unsigned long long>(args.size));
+  if (__builtin_expect(stream.capture.load(std::memory_order_acquire) != nullptr, 0)) {
+    bool captured;
+    const openreg_status status = capture_task(stream, head, prefix, args, &captured);
+    if (captured) return status;
+  }
   const uint64_t payload = prefix.size + args.size;
   const bool is_inline = payload <= queue.inline_limit_bytes();
   void* heap = nullptr;
@@ -125,6 +136,8 @@ openreg_status stream_create(int32_t device, int32_t priority, openreg_stream* s
 
 openreg_status stream_destroy(openreg_stream stream) {
   return entry([&]() -> openreg_status {
+    if (Stream* live = stream_table().find(stream); live && live->capture.load(std::memory_order_acquire))
+      return refuse_on_capturing("stream_destroy", *live);
     Stream* object = stream_table().erase(stream);
     if (!object) return fail(OPENREG_INVALID_VALUE, "stream_destroy: %p is not a live stream", static_cast<void*>(stream));
     StreamRef keep(object);
@@ -142,6 +155,7 @@ openreg_status stream_query(openreg_stream stream) {
   return entry([&]() -> openreg_status {
     Stream* object = find_stream("stream_query", stream);
     if (!object) return OPENREG_INVALID_VALUE;
+    if (openreg_status status = refuse_wait("stream_query", *object)) return status;
     return poll_position(*object, object->queue.tail());
   });
 }
@@ -151,6 +165,7 @@ openreg_status stream_synchronize(openreg_stream stream, uint64_t timeout_ns, op
     Stream* object = find_stream("stream_synchronize", stream);
     if (!object) return OPENREG_INVALID_VALUE;
     if (openreg_status status = check_error_record("stream_synchronize", error)) return status;
+    if (openreg_status status = refuse_wait("stream_synchronize", *object)) return status;
     const uint64_t target = object->queue.tail();
     if (timeout_ns & kLends) note_wait(*object);
     if (object->queue.head() < target) {

@@ -15,6 +15,7 @@
 
 namespace openreg::sim {
 
+struct Capture;
 struct Chip;
 struct Device;
 
@@ -45,6 +46,8 @@ struct Stream {
 
   // Rarely written, read for every task.
   alignas(64) std::atomic<uint64_t> skip_until{0};  // see Note [Skipping]
+  std::atomic<Capture*> capture{nullptr};           // not null: work goes there. LOCK: Captures::mutex to write
+  uint32_t lane = 0;                                // in the capture. LOCK: Captures::mutex
   std::atomic<uint64_t> wake_at{kNever};            // the nearest position that a sleeping thread waits for
   std::atomic<uint32_t> wake_generation{0};         // futex word of those threads
   std::atomic<uint32_t> worker_state{0};            // futex word of the worker, a WorkerState
