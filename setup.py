@@ -57,8 +57,8 @@ DRIVER_SOURCES = {
 }
 
 TORCH_SOURCES = """
-    runtime/allocator_config runtime/block_table runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
-    runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/guard runtime/hooks
+    runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
+    runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
     runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/out_of_memory runtime/storage runtime/stream
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/layer_norm
     aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
@@ -75,7 +75,7 @@ TORCH_SOURCES = """
 """
 
 PYTHON_SOURCES = """
-    python/module python/bind_device python/bind_event python/bind_generator python/bind_ipc python/bind_memory python/bind_memory_history
+    python/module python/bind_device python/bind_event python/bind_generator python/bind_graph python/bind_ipc python/bind_memory python/bind_memory_history
     python/bind_op_stats python/bind_stream
 """
 
@@ -83,7 +83,7 @@ PYTHON_SOURCES = """
 PUBLIC_HEADERS = """
     hal/openreg_hal.h
     runtime/export.h runtime/device.h runtime/device_allocator.h runtime/driver.h runtime/error.h runtime/event.h
-    runtime/generator.h runtime/host_allocator.h runtime/launch.h runtime/memory_pool.h runtime/storage.h runtime/stream.h
+    runtime/capture.h runtime/generator.h runtime/graph.h runtime/host_allocator.h runtime/launch.h runtime/memory_pool.h runtime/storage.h runtime/stream.h
     driver/sim/sim_kernel.h
     aten/tensor.h
 """

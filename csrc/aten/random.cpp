@@ -84,9 +84,8 @@ void generate(NativeOp& native, const at::Tensor& self, Distribution distributio
 
   const c10::DeviceIndex device = self.device().index();
   args.count = static_cast<uint64_t>(self.numel());
-  const PhiloxState state = reserve_philox(generator, device, args.count * kernels::words_per_element(distribution, dtype));
-  args.seed = state.seed;
-  args.offset = state.offset;
+  const PhiloxLaunch state = reserve_philox(generator, device, args.count * kernels::words_per_element(distribution, dtype));
+  args.random = {state.seed, state.offset, state.base};
   if (!has_kernel_view(device)) {
     const at::Tensor host = at::empty(self.sizes(), self.options().device(c10::kCPU));
     args.out = host.mutable_data_ptr();
@@ -260,9 +259,8 @@ struct BernoulliTensorKernel {
     const at::Tensor target = direct ? self : at::empty(self.sizes(), self.options().device(where));
 
     task.args.count = static_cast<uint64_t>(self.numel());
-    const PhiloxState state = reserve_philox(generator, device, task.args.count);
-    task.args.seed = state.seed;
-    task.args.offset = state.offset;
+    const PhiloxLaunch state = reserve_philox(generator, device, task.args.count);
+    task.args.random = {state.seed, state.offset, state.base};
     if (staged) {
       task.args.p = expanded.const_data_ptr();
       task.args.out = target.mutable_data_ptr();
@@ -387,12 +385,11 @@ std::tuple<at::Tensor, at::Tensor> native_dropout(const at::Tensor& input, doubl
   args.count = static_cast<uint64_t>(dense.numel());
   if (args.count == 0) return {std::move(out), std::move(mask)};
   const c10::DeviceIndex device = dense.device().index();
-  const PhiloxState state = reserve_philox(std::nullopt, device, args.count);
+  const PhiloxLaunch state = reserve_philox(std::nullopt, device, args.count);
   args.out = kernel_output(out);
   args.mask = static_cast<bool*>(kernel_output(mask));
   args.in = kernel_input(dense);
-  args.seed = state.seed;
-  args.offset = state.offset;
+  args.random = {state.seed, state.offset, state.base};
   args.keep = 1 - p;
   args.scale = p == 1 ? 0 : 1 / (1 - p);
   Kernel* kernel = find_kernel(slots, dense.scalar_type(), "dropout", kernels::dropout_kernel);

@@ -366,7 +366,7 @@ typedef struct openreg_driver {
    * are: synchronize, query or destroy a capturing stream; synchronize or query an event that was recorded in a capture; device_synchronize of a
    * device with a capturing stream; a wait of a capturing stream for an event recorded outside, or the other way round; and, for threads that the
    * capture's mode keeps from it, the entries mem_alloc, mem_free, mem_reserve, mem_unreserve, mem_map, mem_unmap, host_alloc, host_free,
-   * device_synchronize, and every synchronize and query of streams and events. A driver has all seven entries or none. */
+   * device_synchronize, and every synchronize and query of streams and events. A driver has all eight entries or none. */
 
   /* (optional) Begins a capture on the stream. INVALID_VALUE when it is being captured, or for an unknown mode. Default (null or UNSUPPORTED):
    * no graphs. */
@@ -393,6 +393,10 @@ typedef struct openreg_driver {
 
   /* (optional) Destroys a graph; launches that are queued still run. Default: as capture_begin. */
   openreg_status (*graph_destroy)(openreg_graph graph);
+
+  /* (optional) Makes the graph run what `source` captured, from its next launch on, and destroys `source`. INVALID_VALUE, and nothing changes,
+   * unless both have the same operations, by kind, name and stream, in the same order. Default: as capture_begin. */
+  openreg_status (*graph_update)(openreg_graph graph, openreg_graph source);
 
   /* (optional) Writes the graph to a file in the DOT language: an ellipse for each operation with its name, an edge for each order.
    * INVALID_VALUE when the file cannot be written. Default: as capture_begin. */

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_C, m) {
   openreg::python::bind_stream(m);
   openreg::python::bind_event(m);
   openreg::python::bind_generator(m);
+  openreg::python::bind_graph(m);
   openreg::python::bind_memory(m);
   openreg::python::bind_memory_history(m);
   openreg::python::bind_ipc(m);

@@ -13,6 +13,7 @@ void bind_device(pybind11::module_& m);
 void bind_stream(pybind11::module_& m);
 void bind_event(pybind11::module_& m);
 void bind_generator(pybind11::module_& m);
+void bind_graph(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);
 void bind_memory_history(pybind11::module_& m);
 void bind_ipc(pybind11::module_& m);

@@ -143,6 +143,12 @@ void free_device_block(void* address) {
   TORCH_CHECK_VALUE(release_block(address), address, " is not the address of an allocated block of device memory (freed twice?).");
 }
 
+void record_deferred_blocks() {
+  for (auto& entry : heaps().of_device) {
+    if (DeviceHeap* heap = entry.load(std::memory_order_acquire)) heap->record_deferred();
+  }
+}
+
 void set_memory_fraction(c10::DeviceIndex device, double fraction) { device_heap(device).set_memory_fraction(fraction); }
 double memory_fraction(c10::DeviceIndex device) { return device_heap(device).memory_fraction(); }
 

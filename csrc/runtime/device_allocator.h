@@ -30,4 +30,7 @@ OPENREG_API double memory_fraction(c10::DeviceIndex device);
 // address. Nothing happens for an address that is not this allocator's.
 OPENREG_API void record_block_on_stream(void* block, c10::Stream stream);
 
+// At the end of a capture: blocks that were freed during it go on to wait for the streams that were captured.
+void record_deferred_blocks();
+
 }  // namespace openreg

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/stream.h"
@@ -241,14 +242,49 @@ void DeviceHeap::defer(Block* block, Lock& lock) {
     spare.pop_back();
   }
   lock.unlock();
+  std::vector<bool> captured(users.size());
   size_t recorded = 0;
   try {
-    for (; recorded < users.size(); ++recorded) events[recorded].record(users[recorded]);
+    for (; recorded < users.size(); ++recorded) {
+      captured[recorded] = capture_of(users[recorded]) != 0;
+      if (!captured[recorded]) events[recorded].record(users[recorded]);
+    }
   } catch (const std::exception&) {
   }
   lock.lock();
-  for (size_t i = 0; i < recorded; ++i) waiting_queue(users[i]).waiting.push_back({std::move(events[i]), block});
-  waiting_count_ += recorded;
+  for (size_t i = 0; i < recorded; ++i) {
+    if (captured[i]) {
+      deferred_.emplace_back(block, users[i]);
+    } else {
+      waiting_queue(users[i]).waiting.push_back({std::move(events[i]), block});
+      ++waiting_count_;
+    }
+  }
+}
+
+void DeviceHeap::record_deferred() {
+  Lock lock(mutex_);
+  std::vector<std::pair<Block*, c10::Stream>> deferred;
+  deferred.swap(deferred_);
+  for (auto& [block, stream] : deferred) {
+    Event event;
+    bool captured = false;
+    lock.unlock();
+    try {
+      captured = capture_of(stream) != 0;  // another capture goes on
+      if (!captured) event.record(stream);
+    } catch (const std::exception&) {  // a block without its event is never reused
+      lock.lock();
+      continue;
+    }
+    lock.lock();
+    if (captured) {
+      deferred_.emplace_back(block, stream);
+    } else {
+      waiting_queue(stream).waiting.push_back({std::move(event), block});
+      ++waiting_count_;
+    }
+  }
 }
 
 DeviceHeap::WaitingQueue& DeviceHeap::waiting_queue(c10::Stream stream) {
@@ -259,6 +295,7 @@ DeviceHeap::WaitingQueue& DeviceHeap::waiting_queue(c10::Stream stream) {
 }
 
 void DeviceHeap::collect_completed() {
+  const RelaxedCapture relaxed;
   for (WaitingQueue& queue : queues_) {
     while (!queue.waiting.empty() && queue.waiting.front().event.query()) {
       Block* block = queue.waiting.front().block;

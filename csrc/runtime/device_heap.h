@@ -11,6 +11,7 @@
 // for. flush() therefore marks the blocks that it wants to give back with an epoch, synchronises the device with the mutex released (the
 // wait may run tasks and let Ctrl-C through), and gives back those that still carry a mark of its own epoch or an
 // earlier one. Handing a block out or merging it clears its mark, so that memory which another thread used in the meantime stays.
+// While a stream is being captured nothing is waited for and nothing is given back.
 // A block that was made while caching was off waits, once freed, for an event of its own stream too, and then goes back without a flush.
 //
 // Note [Expandable segments]
@@ -29,6 +30,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "runtime/allocator_config.h"
@@ -73,6 +75,9 @@ class DeviceHeap {
   int pool_use_count(c10::MempoolId_t id);
   void begin_routing(c10::MempoolId_t id, StreamFilter filter);
   void end_routing(c10::MempoolId_t id);
+
+  // Lets blocks that were given back while a stream that used them was being captured wait for that stream now.
+  void record_deferred();
 
   c10::DeviceIndex device() const { return device_; }
 
@@ -163,6 +168,7 @@ class DeviceHeap {
   std::vector<std::unique_ptr<ExpandableSegment>> expandable_;
   std::deque<WaitingQueue> queues_;  // one per stream that ever used a block of another
   size_t waiting_count_ = 0;         // entries in all queues
+  std::vector<std::pair<Block*, c10::Stream>> deferred_;  // pending blocks whose stream is being captured
   uint64_t epoch_ = 0;               // Note [Giving segments back]
   uint64_t allocations_ = 0;         // ever made: the clock of garbage collection
   uint64_t total_bytes_ = 0;         // the device's memory

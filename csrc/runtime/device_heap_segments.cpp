@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
@@ -76,6 +77,7 @@ Block* DeviceHeap::grow(const Request& request, Lock& lock) {
 // New memory as one free block in the lists; null when the driver has none. Where a segment of the usual size does not fit any more, one
 // that just fits the request is tried.
 Block* DeviceHeap::from_driver(const Request& request) {
+  const RelaxedCapture relaxed;
   if (!request.cached) return new_segment(request, round_up(request.size_bytes, granularity_bytes_));
   if (request.config.expandable_segments && !request.home.pool().no_split) {
     if (Block* block = extend(request)) return block;
@@ -236,6 +238,7 @@ void DeviceHeap::empty_cache(c10::MempoolId_t pool) {
 
 // Frees pending blocks and gives free memory back. Releases the mutex while it waits.
 void DeviceHeap::flush(c10::MempoolId_t scope, Lock& lock) {
+  if (captures_underway()) return;  // no wait is legal then, and cached memory may belong to what is captured
   await_pending(lock);
   give_back_idle(releasable(scope), scope, lock);
 }
@@ -278,6 +281,7 @@ void DeviceHeap::give_back_idle(const std::vector<Block*>& chosen, c10::MempoolI
 }
 
 void DeviceHeap::give_back(Block* block) {
+  const RelaxedCapture relaxed;
   DevicePool& pool = block->home->pool();
   if (block->expandable != nullptr) {
     unmap_pages(block);
@@ -299,7 +303,7 @@ void DeviceHeap::give_back(Block* block) {
 void DeviceHeap::collect_garbage(const Request& request, Lock& lock) {
   const double threshold = request.config.garbage_collection_threshold * fraction_ * static_cast<double>(total_bytes_);
   double excess = static_cast<double>(stats_.reserved_bytes[0].current) - threshold;
-  if (excess <= 0) return;
+  if (excess <= 0 || captures_underway()) return;
   std::vector<Block*> idle = releasable({0, 0});
   std::erase_if(idle, [](const Block* block) { return !block->large || !block->whole_segment(); });
   std::sort(idle.begin(), idle.end(), [](const Block* a, const Block* b) { return a->freed_at < b->freed_at; });

@@ -5,11 +5,14 @@
 #include <ATen/Utils.h>
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
+#include "runtime/stream.h"
 
 namespace openreg {
 
@@ -70,6 +73,32 @@ PhiloxState Generator::advance(uint64_t numbers) {
   return before;
 }
 
+void Generator::begin_capture(uint64_t capture, const uint64_t* base) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  state_->captures.push_back({capture, base, 0});
+}
+
+uint64_t Generator::end_capture(uint64_t capture) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  const auto found = std::find_if(state_->captures.begin(), state_->captures.end(), [&](const Captured& entry) { return entry.capture == capture; });
+  if (found == state_->captures.end()) return 0;  // another state was put in during the capture
+  const uint64_t used = found->used;
+  state_->captures.erase(found);
+  return used;
+}
+
+PhiloxLaunch Generator::advance_in_capture(uint64_t capture, uint64_t numbers) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  for (Captured& entry : state_->captures) {
+    if (entry.capture != capture) continue;
+    const uint64_t offset = entry.used;
+    entry.used += (numbers + 3) / 4 * 4;
+    return {{0, offset}, entry.base};
+  }
+  TORCH_CHECK(false, "The generator of ", device(), " is not part of the graph that is being captured: call register_generator_state(generator) on the "
+                     "graph before it is used in the capture.");
+}
+
 Generator* Generator::clone_impl() const {
   auto* copy = new Generator(device().index());
   static_cast<PhiloxState&>(*copy->state_) = *state_;
@@ -99,14 +128,18 @@ at::Generator make_generator(c10::DeviceIndex device) {
   return at::make_generator<Generator>(device);
 }
 
-PhiloxState reserve_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, uint64_t numbers) {
+PhiloxLaunch reserve_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, uint64_t numbers) {
   const at::Generator& chosen = generator.has_value() && generator->defined() ? *generator : default_generator(device);
   TORCH_CHECK(chosen.device().type() == c10::DeviceType::PrivateUse1, "Expected an 'openreg' device type for generator but found '",
               chosen.device().type(), "'");
   TORCH_CHECK(chosen.device().index() == device, "Expected a generator of openreg:", static_cast<int>(device), " but found one of ",
               chosen.device());
   auto* impl = static_cast<Generator*>(chosen.unsafeGetGeneratorImpl());
-  return impl->advance(numbers);
+  const uint64_t capture = capture_of(current_stream(device));
+  if (C10_LIKELY(capture == 0)) return {impl->advance(numbers), nullptr};
+  TORCH_CHECK_NOT_IMPLEMENTED(has_kernel_view(device), "Random operators cannot be captured on ", chosen.device(),
+                              ": its driver has no kernel view, so their numbers are drawn on the host.");
+  return impl->advance_in_capture(capture, numbers);
 }
 
 }  // namespace openreg

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "runtime/export.h"
 
@@ -17,6 +18,12 @@ namespace openreg {
 struct PhiloxState {
   uint64_t seed;
   uint64_t offset;  // in 32-bit numbers; always a multiple of 4
+};
+
+// What a launch takes its numbers from. With `base`, which is null outside captures, they are those of seed base[0] from base[1] + offset on, as the
+// words are when the launch runs; without it those of seed and offset. See Note [Graphs].
+struct PhiloxLaunch : PhiloxState {
+  const uint64_t* base;  // as kernels reach it
 };
 
 class OPENREG_API Generator final : public c10::GeneratorImpl {
@@ -37,9 +44,21 @@ class OPENREG_API Generator final : public c10::GeneratorImpl {
   // generators share their state.
   PhiloxState advance(uint64_t numbers);
 
+  // While a capture is underway its launches take numbers relative to two words at `base`, and the state stays as it is. end_capture returns how
+  // many were taken. advance_in_capture throws for a capture that this generator is not part of.
+  void begin_capture(uint64_t capture, const uint64_t* base);
+  uint64_t end_capture(uint64_t capture);
+  PhiloxLaunch advance_in_capture(uint64_t capture, uint64_t numbers);
+
  private:
   Generator* clone_impl() const override;
+  struct Captured {
+    uint64_t capture;
+    const uint64_t* base;
+    uint64_t used;
+  };
   struct Shared : PhiloxState {
+    std::vector<Captured> captures;  // LOCK: mutex
     std::mutex mutex;  // LOCK: advance; setters are guarded by mutex_ as core asks
   };
   std::shared_ptr<Shared> state_;  // shared with generators that took it by graphsafe_set_state
@@ -50,7 +69,8 @@ OPENREG_API const at::Generator& default_generator(c10::DeviceIndex device);
 OPENREG_API at::Generator make_generator(c10::DeviceIndex device);
 
 // Reserves `numbers` 32-bit numbers per launch from `generator` (the device's default one when empty), under its lock.
-// Throws when the generator belongs to another device type. Any thread.
-OPENREG_API PhiloxState reserve_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, uint64_t numbers);
+// Throws when the generator belongs to another device type, and while the device's current stream is being captured for a generator that the graph
+// does not know. Any thread.
+OPENREG_API PhiloxLaunch reserve_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, uint64_t numbers);
 
 }  // namespace openreg

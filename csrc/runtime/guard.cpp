@@ -1,6 +1,7 @@
 // The device guard: torch's generic device, stream and event calls, answered by the runtime.
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/device_allocator.h"
 #include "runtime/event.h"
@@ -38,6 +39,8 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void synchronizeDevice(const c10::DeviceIndex device) const override {
     synchronize_device(device < 0 ? current_device() : device);
   }
+
+  bool isStreamCapturing(const c10::Stream& stream) const override { return capture_of(stream) != 0; }
 
   void destroyEvent(void* event, const c10::DeviceIndex) const noexcept override { delete static_cast<Event*>(event); }
   void record(void** event, const c10::Stream& stream, const c10::DeviceIndex device, const c10::EventFlag flag) const override {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/allocator_config.h"
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/event.h"
@@ -43,6 +44,7 @@ struct PinnedMemory final : at::CachingHostAllocatorImpl<c10::Stream, Event> {
   // Core calls this without its locks, so that cached blocks can be given back first when the driver has no memory.
   void allocate_host_memory(size_t bytes, void** pointer) override {
     Stopwatch time;
+    const RelaxedCapture relaxed;
     openreg_status status = hal().host_alloc(bytes, pointer);
     if (status == OPENREG_OUT_OF_MEMORY) {
       empty_cache();
@@ -55,15 +57,17 @@ struct PinnedMemory final : at::CachingHostAllocatorImpl<c10::Stream, Event> {
 
   void free_block(Block* block) override {
     Stopwatch time;
+    const RelaxedCapture relaxed;
     check(hal().host_free(block->ptr_), "Freeing pinned host memory");
     std::lock_guard<std::mutex> lock(stats_.timing_mutex_);
     stats_.host_free_time.increase(time.elapsed_us());
   }
 
-  // Runs in a deleter, which must not throw. A block without its event (a lost device) is never reused: core waits for as many events
-  // as the block has streams.
+  // Runs in a deleter, which must not throw. A block without its event (a lost device; a captured stream, whose graph may be replayed at any
+  // time) is never reused: core waits for as many events as the block has streams.
   void record_stream(std::optional<std::vector<Event>>& events, c10::Stream stream) override {
     try {
+      if (capture_of(stream) != 0) return;
       Event event;
       event.record(stream);
       events->push_back(std::move(event));
@@ -71,9 +75,12 @@ struct PinnedMemory final : at::CachingHostAllocatorImpl<c10::Stream, Event> {
     }
   }
 
-  bool query_event(Event& event) override { return event.query(); }
+  bool query_event(Event& event) override {
+    const RelaxedCapture relaxed;
+    return event.query();
+  }
   c10::Stream get_current_stream() const override { return current_stream(current_device()); }
-  bool stream_is_capturing(c10::Stream) const override { return false; }
+  bool stream_is_capturing(c10::Stream stream) const override { return capture_of(stream) != 0; }
 };
 
 void release_pinned_memory(void* context) noexcept;

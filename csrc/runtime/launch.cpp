@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "runtime/capture.h"
 #include "runtime/driver.h"
 #include "runtime/stream.h"
 
@@ -66,7 +67,7 @@ openreg_launch_desc describe(const char* name, void (*cleanup)(void*) = nullptr)
 }
 
 void after_launch(c10::Stream stream) {
-  if (__builtin_expect(launch_blocking(), 0)) synchronize_stream(stream);
+  if (__builtin_expect(launch_blocking(), 0) && capture_of(stream) == 0) synchronize_stream(stream);
 }
 
 }  // namespace

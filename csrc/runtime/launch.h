@@ -1,5 +1,5 @@
 // Launch: how operators put work on a stream. Everything here captures what the work needs and returns at once,
-// unless OPENREG_LAUNCH_BLOCKING=1 or the stream's queue is full.
+// unless OPENREG_LAUNCH_BLOCKING=1 or the stream's queue is full. On a stream that is being captured it becomes part of a graph.
 #pragma once
 
 #include <c10/core/Stream.h>

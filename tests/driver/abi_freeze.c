@@ -140,4 +140,5 @@ ENTRY(stream_capture_info, 46);
 ENTRY(capture_exchange_mode, 47);
 ENTRY(graph_launch, 48);
 ENTRY(graph_destroy, 49);
-ENTRY(graph_dump, 50);
+ENTRY(graph_update, 50);
+ENTRY(graph_dump, 51);

@@ -114,12 +114,14 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("capture_exchange_mode", [P(i32)]),
     ("graph_launch", [Graph, Stream]),
     ("graph_destroy", [Graph]),
+    ("graph_update", [Graph, Graph]),
     ("graph_dump", [Graph, text]),
 ]
 OPTIONAL = {
     "mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes",
     "mem_export", "mem_import", "mem_close", "event_create_shared", "event_export", "event_import",
-    "capture_begin", "capture_end", "stream_capture_info", "capture_exchange_mode", "graph_launch", "graph_destroy", "graph_dump",
+    "capture_begin", "capture_end", "stream_capture_info", "capture_exchange_mode", "graph_launch", "graph_destroy",
+    "graph_update", "graph_dump",
 }  # fmt: skip
 
 

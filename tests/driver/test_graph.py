@@ -293,6 +293,26 @@ def test_shutdown_drops_graphs_and_captures(driver, tasks, cleaned):
     assert count == [2]
 
 
+def test_update_takes_the_arguments_of_another_capture(driver, tasks):
+    stream, log = driver.stream(), tasks.log()
+
+    def capture(*values, name=b"append"):
+        driver.ok(driver.capture_begin(stream, hal.GLOBAL))
+        for value in values:
+            tasks.append(driver, stream, log, value, name=name)
+        return driver.end_capture(stream)
+
+    graph, source, longer, other = capture(1, 2), capture(3, 4), capture(5, 6, 7), capture(8, 9, name=b"other")
+    driver.ok(driver.graph_launch(graph, stream))
+    for different in (longer, other, graph):
+        assert driver.graph_update(graph, different) == hal.INVALID_VALUE
+    driver.ok(driver.graph_update(graph, source))
+    driver.ok(driver.graph_launch(graph, stream))
+    assert driver.graph_launch(source, stream) == hal.INVALID_VALUE
+    driver.ok(driver.sync(stream)[0])
+    assert log.list() == [1, 2, 3, 4]
+
+
 def test_the_drawing_has_every_operation_and_dependency(driver, tasks, tmp_path):
     origin, side = driver.stream(), driver.stream()
     driver.ok(driver.capture_begin(origin, hal.GLOBAL))

@@ -3,8 +3,8 @@
 The names and signatures are torch.cuda's and torch.xpu's. Nothing starts at import: the driver starts with the
 first use of a device.
 
-`device` is the context manager and `stream` the function, as in torch.cuda; the files behind them are reached
-by their full names, `torch_openreg.openreg.device` and `torch_openreg.openreg.stream`, in import statements only.
+`device` and `graph` are context managers and `stream` is a function, as in torch.cuda; the files behind them are reached
+by their full names, such as `torch_openreg.openreg.device`, in import statements only.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from .device import (
     synchronize,
 )
 from .event import Event
+from .graph import Graph, graph, graph_pool_handle, is_current_stream_capturing, make_graphed_callables
 from .initialization import _is_in_bad_fork, _lazy_call, _lazy_init, init, is_initialized
 from .memory import (
     MemPool,
@@ -87,6 +88,7 @@ from .stream import Stream, StreamContext, current_stream, default_stream, set_s
 __all__ = [
     "DeviceProperties",
     "Event",
+    "Graph",
     "MemPool",
     "Stream",
     "StreamContext",
@@ -114,6 +116,8 @@ __all__ = [
     "get_per_process_memory_fraction",
     "get_rng_state",
     "get_rng_state_all",
+    "graph",
+    "graph_pool_handle",
     "host_memory_stats",
     "host_memory_stats_as_nested_dict",
     "init",
@@ -121,9 +125,11 @@ __all__ = [
     "ipc_collect",
     "is_available",
     "is_bf16_supported",
+    "is_current_stream_capturing",
     "is_initialized",
     "is_tf32_supported",
     "list_gpu_processes",
+    "make_graphed_callables",
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",

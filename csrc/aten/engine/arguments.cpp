@@ -29,7 +29,11 @@ void apply_flags(at::Tensor& tensor, uint8_t flags) {
   if (flags & kRequiresGrad) tensor.set_requires_grad(true);
 }
 
-at::Generator seeded_generator(uint64_t seed, uint64_t offset) {
+at::Generator seeded_generator(uint64_t seed, uint64_t offset, const uint64_t* base) {
+  if (base != nullptr) {
+    seed = base[0];
+    offset += base[1];
+  }
   // One per thread: building the engine's state is most of its cost. The multiplier spreads offsets over seeds (splitmix64's constant).
   static thread_local at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
   generator.set_current_seed(seed ^ (offset + 1) * 0x9E3779B97F4A7C15ull);
@@ -222,10 +226,11 @@ bool Encoder::add(const c10::IValue& value, bool by_value) {
   return true;
 }
 
-void Encoder::add_generator(uint64_t seed, uint64_t offset) {
+void Encoder::add_generator(const PhiloxLaunch& random) {
   push_both(head(Tag::generator));
-  push(seed);
-  push(offset);
+  push(random.seed);
+  push(random.offset);
+  push(reinterpret_cast<uint64_t>(random.base));
 }
 
 at::Tensor Decoder::read_strided(uint64_t word) {
@@ -308,8 +313,8 @@ c10::IValue Decoder::read() {
     }
     case Tag::device: return c10::Device(c10::DeviceType::CPU);
     case Tag::generator: {
-      const uint64_t seed = pop();
-      return seeded_generator(seed, pop());
+      const uint64_t seed = pop(), offset = pop();
+      return seeded_generator(seed, offset, reinterpret_cast<const uint64_t*>(pop()));
     }
     case Tag::object: return objects_->at(d_of(word));
     default: return read_list(word);

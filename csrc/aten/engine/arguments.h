@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "aten/engine/staging.h"
+#include "runtime/generator.h"
 
 namespace openreg::engine {
 
@@ -67,7 +68,7 @@ class Encoder {
   void add_tensor(const at::Tensor& tensor);
 
   // Appends a generator: on the worker, a CPU generator seeded with these.
-  void add_generator(uint64_t seed, uint64_t offset);
+  void add_generator(const PhiloxLaunch& random);
 
   // From now on tensors keep their requires_grad on the worker: for the few kernels that look at it below autograd.
   void keep_requires_grad() { keep_requires_grad_ = true; }

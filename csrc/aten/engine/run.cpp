@@ -15,6 +15,7 @@
 #include "aten/engine/result.h"
 #include "aten/engine/task.h"
 #include "aten/tensor.h"
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/error.h"
@@ -112,11 +113,11 @@ bool writes_overlapping(const Call& call) {
 }
 
 // Writes the arguments into words; false when one cannot travel. A missing generator is the device's default one.
-bool encode(const Call& call, Encoder& encoder, const PhiloxState& random) {
+bool encode(const Call& call, Encoder& encoder, const PhiloxLaunch& random) {
   if (call.record.reads_requires_grad) encoder.keep_requires_grad();
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     if (static_cast<int>(i) == call.record.generator) {
-      encoder.add_generator(random.seed, random.offset);
+      encoder.add_generator(random);
       continue;
     }
     if (!encoder.add(call.arguments[i], call.record.by_value[i])) return false;
@@ -218,7 +219,7 @@ void enqueue(const Call& call, const Words& words, Staging* staging, void (*clea
   count_route(call.record, staging);
 }
 
-PhiloxState reserve(const Call& call) {
+PhiloxLaunch reserve(const Call& call) {
   if (call.record.generator < 0) return {};
   const c10::IValue& argument = call.arguments[call.record.generator];
   // Four numbers are one counter step: every launch seeds a CPU generator of its own.
@@ -320,6 +321,7 @@ void throw_cannot_travel(const Call& call) {
 // Runs the call on its stream and waits for it.
 void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging* staging, const Key* key, Stack* stack) {
   const OpRecord& record = call.record;
+  refuse_to_wait_in_capture(current_stream(call.device), record.name.c_str());
   const auto inferred = key != nullptr && checking_metadata() ? infer(record, call.arguments) : nullptr;
   auto waited = std::make_shared<WaitedCall>();
   waited->objects = encoder.objects();
@@ -433,8 +435,9 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   check_cpu_operands(call);
   materialize_written(call);
 
-  const PhiloxState random = reserve(call);
-  const bool use_memo = record.memo && !launch_blocking() && !counts_mask(call);
+  const PhiloxLaunch random = reserve(call);
+  const bool use_memo = record.memo && !counts_mask(call);
+  const bool always_wait = checking_metadata() || (launch_blocking() && capture_of(current_stream(call.device)) == 0);
   for (bool moved = false;;) {
     Words words(kHeaderWords);
     Key key;
@@ -450,8 +453,8 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
       continue;
     }
     if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, staged, nullptr, stack);
-    std::shared_ptr<const MemoEntry> entry = checking_metadata() ? nullptr : find_memo(key);
-    if (entry == nullptr && can_infer(record) && !checking_metadata() && !(encoder.shares_storage() && !record.written.empty()) &&
+    std::shared_ptr<const MemoEntry> entry = always_wait ? nullptr : find_memo(key);
+    if (entry == nullptr && can_infer(record) && !always_wait && !(encoder.shares_storage() && !record.written.empty()) &&
         !is_special(call) && !writes_overlapping(call) && signature_seen(signature_of(call))) {
       if (auto inferred = infer(record, call.arguments)) {
         store_memo(key, inferred);

@@ -56,7 +56,9 @@ inline void normals(C* z, const uint32_t* words, uint64_t count) {
 
 // Calls body(words, start, n) for consecutive chunks; `words` holds those of elements start .. start + n - 1.
 template <unsigned words_per, class Body>
-inline void for_chunks(uint64_t count, uint64_t seed, uint64_t offset, Body body) {
+inline void for_chunks(uint64_t count, const PhiloxArgs& random, Body body) {
+  const uint64_t seed = random.base ? random.base[0] : random.seed;
+  const uint64_t offset = random.offset + (random.base ? random.base[1] : 0);
   alignas(64) uint32_t words[kChunk * words_per];
   for (uint64_t start = 0; start < count; start += kChunk) {
     const uint64_t n = count - start < kChunk ? count - start : kChunk;
@@ -79,7 +81,7 @@ OPENREG_VECTOR void uniform(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const RandomArgs*>(raw);
   T* out = static_cast<T*>(args.out);
   const C from = load(Store<T>::from(args.first)), to = load(Store<T>::from(args.second)), width = to - from;
-  for_chunks<words_of<T>>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<words_of<T>>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     OPENREG_LOOP
     for (uint64_t i = 0; i < n; ++i) {
       const C value = load(Store<T>::from(unit<T>(words + i * words_of<T>) * width + from));
@@ -94,7 +96,7 @@ OPENREG_VECTOR void normal(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const RandomArgs*>(raw);
   T* out = static_cast<T*>(args.out);
   const C mean = static_cast<C>(args.first), deviation = static_cast<C>(args.second);
-  for_chunks<words_of<T>>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<words_of<T>>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     alignas(64) C z[kChunk];
     normals(z, words, (n + 1) & ~uint64_t(1));
     OPENREG_LOOP
@@ -111,7 +113,7 @@ OPENREG_VECTOR void exponential_numbers(const openreg_geometry*, const void* raw
   const auto& args = *static_cast<const RandomArgs*>(raw);
   T* out = static_cast<T*>(args.out);
   const C rate = static_cast<C>(args.first);
-  for_chunks<words_of<T>>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<words_of<T>>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     OPENREG_LOOP
     for (uint64_t i = 0; i < n; ++i) {
       out[start + i] = Store<T>::from(-log_positive(open_unit<C>(words + i * words_of<T>)) / rate);
@@ -125,7 +127,7 @@ OPENREG_VECTOR void cauchy(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const RandomArgs*>(raw);
   T* out = static_cast<T*>(args.out);
   const C median = static_cast<C>(args.first), scale = static_cast<C>(args.second);
-  for_chunks<words_of<T>>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<words_of<T>>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     OPENREG_LOOP
     for (uint64_t i = 0; i < n; ++i) {
       // tan(pi * (u - 1/2)) = -cos(pi * u) / sin(pi * u)
@@ -143,7 +145,7 @@ void geometric(const openreg_geometry*, const void* raw) {
   const double scale = 1 / std::log1p(-args.first);
   double largest = std::numeric_limits<double>::infinity();
   if constexpr (std::is_integral_v<T>) largest = static_cast<double>(std::numeric_limits<T>::max() / 2 + 1) * 2 * (1 - 0x1p-53);
-  for_chunks<2>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<2>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     for (uint64_t i = 0; i < n; ++i) {
       const double trials = std::ceil(log_positive(open_unit<double>(words + 2 * i)) * scale);
       out[start + i] = Store<T>::from(trials < 1 ? 1 : trials > largest ? largest : trials);
@@ -156,7 +158,7 @@ OPENREG_VECTOR void bernoulli(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const RandomArgs*>(raw);
   T* out = static_cast<T*>(args.out);
   const Chance chance(args.first);
-  for_chunks<1>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<1>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     OPENREG_LOOP
     for (uint64_t i = 0; i < n; ++i) out[start + i] = Store<T>::from(static_cast<arithmetic_t<T>>(chance(words[i])));
   });
@@ -168,7 +170,7 @@ OPENREG_VECTOR void integer(const openreg_geometry*, const void* raw) {
   T* out = static_cast<T*>(args.out);
   const uint32_t range = static_cast<uint32_t>(args.range);
   const int64_t base = args.base;
-  for_chunks<1>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<1>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     OPENREG_LOOP
     for (uint64_t i = 0; i < n; ++i) {
       const int64_t value = base + static_cast<int64_t>((uint64_t(words[i]) * range) >> 32);
@@ -182,7 +184,7 @@ void wide(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const RandomArgs*>(raw);
   T* out = static_cast<T*>(args.out);
   const uint64_t range = args.range, base = static_cast<uint64_t>(args.base);
-  for_chunks<2>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<2>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     for (uint64_t i = 0; i < n; ++i) {
       const uint64_t bits = uint64_t(words[2 * i + 1]) << 32 | words[2 * i];
       const uint64_t value = cut ? bits : base + static_cast<uint64_t>((static_cast<unsigned __int128>(bits) * range) >> 64);
@@ -206,7 +208,7 @@ template <class T>
 void bernoulli_each(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const BernoulliArgs*>(raw);
   T* out = static_cast<T*>(args.out);
-  for_chunks<1>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<1>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     bool hit[kChunk];
     switch (args.p_dtype) {
       case DType::f64: hits(hit, words, static_cast<const double*>(args.p) + start, n); break;
@@ -234,7 +236,7 @@ OPENREG_VECTOR void dropout(const openreg_geometry*, const void* raw) {
   bool* mask = args.mask;
   const C scale = static_cast<C>(args.scale);
   const Chance keep(args.keep);
-  for_chunks<1>(args.count, args.seed, args.offset, [=](const uint32_t* words, uint64_t start, uint64_t n) {
+  for_chunks<1>(args.count, args.random, [=](const uint32_t* words, uint64_t start, uint64_t n) {
     OPENREG_LOOP
     for (uint64_t i = 0; i < n; ++i) {
       const bool kept = keep(words[i]);

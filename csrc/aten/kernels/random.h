@@ -28,10 +28,17 @@ enum class Distribution : uint8_t {
 };
 constexpr int kDistributions = 10;
 
+// Where a launch's numbers begin: at `offset` of the sequence of `seed`; with `base`, at base[1] + offset of that of base[0], two words of device
+// memory that a graph's replay sets.
+struct PhiloxArgs {
+  uint64_t seed, offset;
+  const uint64_t* base;
+};
+
 struct RandomArgs {
   void* out;
   uint64_t count;  // elements
-  uint64_t seed, offset;
+  PhiloxArgs random;
   double first, second;
   int64_t base;
   uint64_t range;
@@ -50,7 +57,7 @@ struct BernoulliArgs {
   const void* p;
   DType p_dtype;
   uint64_t count;
-  uint64_t seed, offset;
+  PhiloxArgs random;
 };
 Function bernoulli_kernel(DType dtype);
 
@@ -63,7 +70,7 @@ struct DropoutArgs {
   bool* mask;
   const void* in;
   uint64_t count;
-  uint64_t seed, offset;
+  PhiloxArgs random;
   double keep, scale;
 };
 Function dropout_kernel(DType dtype);

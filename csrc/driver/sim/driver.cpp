@@ -188,6 +188,7 @@ const openreg_driver table = {
     .capture_exchange_mode = capture_exchange_mode,
     .graph_launch = graph_launch,
     .graph_destroy = graph_destroy,
+    .graph_update = graph_update,
     .graph_dump = graph_dump,
 };
 

@@ -1,6 +1,7 @@
 // graph.cpp: launching, destroying and drawing graphs.
 #include "driver/sim/graph.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -88,6 +89,15 @@ openreg_status launch(const SharedGraph& shared, Stream& stream) {
   return enqueue_record(stream, graph.last);
 }
 
+bool same_operations(const Graph& a, const Graph& b) {
+  const auto same_lane = [](const Lane& x, const Lane& y) { return x.device == y.device && x.priority == y.priority; };
+  const auto same_op = [](const GraphOp& x, const GraphOp& y) {
+    return x.head.kind == y.head.kind && x.lane == y.lane && x.record == y.record && strcmp(x.head.name, y.head.name) == 0;
+  };
+  return std::equal(a.lanes.begin(), a.lanes.end(), b.lanes.begin(), b.lanes.end(), same_lane) &&
+         std::equal(a.ops.begin(), a.ops.end(), b.ops.begin(), b.ops.end(), same_op);
+}
+
 // ---- Drawing ----------------------------------------------------------------
 
 std::string quoted(const char* name) {
@@ -156,6 +166,25 @@ openreg_status graph_destroy(openreg_graph graph) {
     SharedGraph* object = graph_table().erase(graph);
     if (!object) return fail(OPENREG_INVALID_VALUE, "graph_destroy: %p is not a live graph", static_cast<void*>(graph));
     delete object;
+    return OPENREG_OK;
+  });
+}
+
+openreg_status graph_update(openreg_graph graph, openreg_graph source) {
+  return entry([&]() -> openreg_status {
+    SharedGraph* updated = graph_table().find(graph);
+    const SharedGraph object = find_graph("graph_update", graph), other = find_graph("graph_update", source);
+    if (!object || !other) return OPENREG_INVALID_VALUE;
+    if (object == other || !same_operations(*object, *other))
+      return fail(OPENREG_INVALID_VALUE, "graph_update: the two graphs have not the same operations in the same order; capture and launch the new one instead");
+    {
+      // The old operations may be queued, and what they own lives until those launches are over; so the object is replaced, not its contents.
+      std::scoped_lock guard(object->mutex, other->mutex);
+      other->streams.swap(object->streams);
+      std::swap(other->last, object->last);
+    }
+    *updated = other;
+    delete graph_table().erase(source);
     return OPENREG_OK;
   });
 }

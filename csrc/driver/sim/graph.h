@@ -56,6 +56,7 @@ void forget_graphs();
 
 openreg_status graph_launch(openreg_graph graph, openreg_stream stream);
 openreg_status graph_destroy(openreg_graph graph);
+openreg_status graph_update(openreg_graph graph, openreg_graph source);
 openreg_status graph_dump(openreg_graph graph, const char* path);
 
 }  // namespace openreg::sim
