@@ -16,6 +16,7 @@ import json
 import sys
 from pathlib import Path
 
+import graph
 import idle
 import kernels
 import launch
@@ -29,7 +30,7 @@ import training
 import transfer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
-ROWS = [*training.ROWS, *launch.ROWS, *large.ROWS, *transfer.ROWS, *kernels.ROWS, *memory.ROWS]
+ROWS = [*training.ROWS, *launch.ROWS, *large.ROWS, *transfer.ROWS, *kernels.ROWS, *memory.ROWS, *graph.ROWS]
 SCALE = "scale"  # the counts
 OPERATORS = "operators"  # the operator database
 MEMORY = "memory"  # the allocator's traces and counts

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+import graph
 import kernels
 import large
 import operators
@@ -50,7 +51,8 @@ def markdown(results: list[Result], checks: list[Check], families: list[Family] 
     steps = [result for result in results if result.cpu_time_ratio is not None]
     big = [result for result in results if result.name in {row.name for row in large.ROWS}]
     pairs = [result for result in results if result.name in {row.name for row in kernels.ROWS}]
-    others = [result for result in results if result.cpu_time_ratio is None and result not in big and result not in pairs]
+    replays = [result for result in results if result.name in {row.name for row in graph.ROWS}]
+    others = [result for result in results if result.cpu_time_ratio is None and result not in [*big, *pairs, *replays]]
     if steps:
         parts.append(
             _table(
@@ -60,6 +62,9 @@ def markdown(results: list[Result], checks: list[Check], families: list[Family] 
         )
     if others:
         parts.append(_table(["Work", "openreg", "cpu", "Ratio", "Target", ""], [_cells(other) for other in others]))
+    if replays:
+        rows = [_cells(result) for result in replays]
+        parts.append(_table(["Host time of a training step", "replay", "eager launch", "Ratio", "Target", ""], rows))
     if big:
         rows = [_cells(result) for result in big]
         if len(big) > 1:

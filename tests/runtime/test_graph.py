@@ -136,6 +136,51 @@ def test_waiting_in_a_capture_fails_and_leaves_the_device_usable(what):
     assert y.tolist() == [2] * 4
 
 
+def test_operators_with_known_metadata_need_no_warm_up(python):
+    python("""
+        import torch, torch_openreg
+        x = torch.arange(6.0, device="openreg").reshape(2, 3)
+        w = torch.ones(3, 4, device="openreg", requires_grad=True)
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            y = torch.nn.functional.gelu(x @ w).softmax(1).square().sum()
+            gradient, = torch.autograd.grad(y, w)
+        graph.replay()
+        a, b = x.cpu(), w.detach().cpu().requires_grad_()
+        expected = torch.nn.functional.gelu(a @ b).softmax(1).square().sum()
+        wanted, = torch.autograd.grad(expected, b)
+        torch.testing.assert_close(y.cpu(), expected)
+        torch.testing.assert_close(gradient.cpu(), wanted)
+    """)
+
+
+@pytest.mark.parametrize("environment", [{"OPENREG_LAUNCH_BLOCKING": "1"}, {"OPENREG_SCHEDULE": "lazy"}, {"OPENREG_SCHEDULE": "random:5"},
+                                         {"OPENREG_KERNEL_VIEW": "off"}], ids=lambda e: "=".join(*e.items()))
+def test_graphs_under_other_settings(python, environment):
+    python("""
+        import os, torch, torch_openreg
+        x, w = torch.ones(4, 4, device="openreg"), torch.full((4, 4), 2.0, device="openreg")
+        def step():
+            return (x @ w).relu().cumsum(0)
+        step()
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            y = step()
+        for value in (3.0, 4.0):
+            x.fill_(value)
+            graph.replay()
+            assert y[:, 0].tolist() == [8 * value * row for row in (1, 2, 3, 4)], y
+        if os.environ.get("OPENREG_KERNEL_VIEW") == "off":
+            try:
+                with torch.openreg.graph(torch.openreg.Graph()):
+                    torch.rand(3, device="openreg")
+            except NotImplementedError as error:
+                assert "no kernel view" in str(error)
+            else:
+                raise AssertionError("random numbers drawn on the host were captured")
+    """, env=environment)
+
+
 def test_an_operator_that_never_ran_is_named_with_what_to_do():
     x = torch.ones(3, 5, device="openreg")
     with pytest.raises(torch.AcceleratorError):

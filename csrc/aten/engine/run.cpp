@@ -437,7 +437,9 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
 
   const PhiloxLaunch random = reserve(call);
   const bool use_memo = record.memo && !counts_mask(call);
-  const bool always_wait = checking_metadata() || (launch_blocking() && capture_of(current_stream(call.device)) == 0);
+  // In a capture nothing can wait, so a new signature is taken on trust there, and not remembered: its errors come with the replay.
+  const bool capturing = capture_of(current_stream(call.device)) != 0;
+  const bool always_wait = checking_metadata() || (launch_blocking() && !capturing);
   for (bool moved = false;;) {
     Words words(kHeaderWords);
     Key key;
@@ -455,9 +457,9 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
     if (!use_memo || encoder.full_dispatch()) return run_waited(call, words, encoder, staged, nullptr, stack);
     std::shared_ptr<const MemoEntry> entry = always_wait ? nullptr : find_memo(key);
     if (entry == nullptr && can_infer(record) && !always_wait && !(encoder.shares_storage() && !record.written.empty()) &&
-        !is_special(call) && !writes_overlapping(call) && signature_seen(signature_of(call))) {
+        !is_special(call) && !writes_overlapping(call) && (capturing || signature_seen(signature_of(call)))) {
       if (auto inferred = infer(record, call.arguments)) {
-        store_memo(key, inferred);
+        if (!capturing) store_memo(key, inferred);
         entry = std::move(inferred);
       }
     }
