@@ -133,6 +133,7 @@ def test_the_operator_database_gives_finite_ratios_by_family():
     assert all(math.isfinite(line.ratio) and line.ratio > 0 for line in lines) and lines[-1].calls == len(measured)
 
 
+@pytest.mark.usefixtures("one_thread")  # large tensors are the CPU kernels' with more
 @pytest.mark.parametrize("name", [row.name for row in kernels.ROWS])
 def test_a_comparison_of_a_kernel_with_the_engine_takes_both_ways(name):
     import torch
