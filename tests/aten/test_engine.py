@@ -122,6 +122,17 @@ def test_the_same_shapes_with_other_data_give_other_results(device):
             check(function, torch.tensor(values), device=device)
 
 
+def test_the_lists_of_torchscript_are_arguments_like_any_other(device):
+    @torch.jit.script
+    def fill(x):
+        x[x < 3] = -1.0
+        x[x[:, 1] > 6] = x[1] * 2
+        return torch.cat([x, x[torch.tensor([2, 0], device=x.device)]])
+
+    for _ in range(3):  # as it is, profiled, optimized
+        assert check(lambda x: fill(x), torch.arange(9.0).reshape(3, 3), device=device) is not None
+
+
 def test_reset_forgets_everything(device):
     torch.ones(2, device=device).exp()
     torch.openreg.reset_op_stats()

@@ -181,7 +181,7 @@ bool Encoder::add_list(const c10::IValue& value, bool by_value) {
     add_object(value);
     return true;
   }
-  const bool optional_tensors = value.isOptionalTensorList();
+  const bool optional_tensors = is_optional_tensor_list(value);
   push_both(head(optional_tensors ? Tag::optional_tensors : Tag::scalars, 0, 0, 0, static_cast<uint32_t>(list.size())));
   for (const auto& element : list) {
     if (!optional_tensors && !element.isScalar()) return false;

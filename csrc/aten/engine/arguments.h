@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
+#include <ATen/core/jit_type.h>
 #include <ATen/core/stack.h>
 #include <c10/util/SmallVector.h>
 
@@ -22,6 +23,12 @@ namespace openreg::engine {
 
 using Words = c10::SmallVector<uint64_t, 256>;
 
+// Whether the argument is a Tensor?[]. isOptionalTensorList() asks for one object as the element type; TorchScript's lists have their own.
+inline bool is_optional_tensor_list(const c10::IValue& value) {
+  if (value.isOptionalTensorList()) return true;
+  return value.isList() && !value.isIntList() && *value.toList().elementType() == *c10::getTypePtr<std::optional<at::Tensor>>();
+}
+
 // Calls visit(tensor) for the tensors of an argument: of a tensor, a list, a list of optional ones.
 template <class Visit>
 void for_each_tensor(const c10::IValue& value, Visit&& visit) {
@@ -29,7 +36,7 @@ void for_each_tensor(const c10::IValue& value, Visit&& visit) {
     visit(value.toTensor());
   } else if (value.isTensorList()) {
     for (const at::Tensor& tensor : value.toTensorVector()) visit(tensor);
-  } else if (value.isOptionalTensorList()) {
+  } else if (is_optional_tensor_list(value)) {
     for (const auto& element : value.toListRef()) {
       if (element.isTensor()) visit(element.toTensor());
     }

@@ -32,7 +32,7 @@ c10::IValue twin_of(const c10::IValue& argument) {
     for (const at::Tensor& tensor : argument.toTensorVector()) twins.push_back(meta_twin(tensor));
     return twins;
   }
-  if (argument.isOptionalTensorList()) {
+  if (is_optional_tensor_list(argument)) {
     c10::List<std::optional<at::Tensor>> twins;
     for (const auto& element : argument.toListRef()) {
       const bool given = element.isTensor() && element.toTensor().defined();

@@ -160,7 +160,7 @@ uint64_t signature_of(const Call& call) {
       if (!kinds.empty() && std::all_of(kinds.begin(), kinds.end(), [&](uint64_t kind) { return kind == kinds[0]; })) kinds.resize(1);
       mix(3);
       for (const uint64_t kind : kinds) mix(kind);
-    } else if (argument.isOptionalTensorList()) {
+    } else if (is_optional_tensor_list(argument)) {
       mix(11);
       for (const auto& element : argument.toListRef()) mix(element.isTensor() ? kind_of(element.toTensor()) : 1);
     } else if (argument.isInt() && call.record.names_dtype[i]) {
@@ -387,7 +387,7 @@ void move_cpu_operands(const Call& call, Stack* stack) {
     c10::IValue& argument = (*stack)[base + i];
     if (argument.isTensor() && argument.toTensor().defined() && argument.toTensor().is_cpu()) {
       argument = argument.toTensor().to(device);
-    } else if (argument.isOptionalTensorList()) {
+    } else if (is_optional_tensor_list(argument)) {
       c10::List<std::optional<at::Tensor>> moved;
       for (const auto& element : argument.toListRef()) {
         moved.push_back(element.isNone() ? std::nullopt : std::optional<at::Tensor>(element.toTensor().defined() ? element.toTensor().to(device) : at::Tensor()));
