@@ -125,12 +125,31 @@ class TestElementwise(TestCase):
         self.assertEqual(x << 2, values << 2)
         self.assertEqual(x >> 1, values >> 1)
         self.assertEqual(x << x, values << values)
-        with self.assertRaisesRegex(RuntimeError, "(?i)integers to negative integer powers"):
-            x.pow(-1)
-            synchronize(device)
         if dtype != torch.uint8:
             self.assertEqual((-x) >> 1, (-values) >> 1)
             self.assertEqual(x.neg().abs(), values)
+
+    @dtypes(*INTEGERS)
+    def test_a_negative_number_as_the_power_of_integers_is_an_error_at_the_call(self, device, dtype):
+        x = torch.tensor([1, 2, 3], dtype=dtype, device=device)
+        x.pow(2), x.clone().pow_(2)  # good calls first: the same call is wrong with another number
+        calls = (
+            lambda: x.pow(-1), lambda: x**-2, lambda: x.pow_(-1), lambda: torch.pow(x, -1, out=torch.empty_like(x)), lambda: x[:0].pow(-1),
+            lambda: torch._foreach_pow([x], -1), lambda: torch._foreach_pow_([x], [-1]),
+        )  # fmt: skip
+        for call in calls * 2:
+            with self.assertRaisesRegex(RuntimeError, "^Integers to negative integer powers are not allowed.$"):
+                call()
+        synchronize(device)  # nothing comes late
+        self.assertEqual(x.tolist(), [1, 2, 3])
+
+    @dtypes(*(dtype for dtype in INTEGERS if dtype != torch.uint8))
+    def test_negative_powers_in_a_tensor_are_computed(self, device, dtype):
+        x = torch.tensor([1, -1, 2, 5, -3], dtype=dtype, device=device)
+        for power, want in ((-1, [1, -1, 0, 0, 0]), (-2, [1, 1, 0, 0, 0])):
+            for exponent in (torch.full_like(x, power), torch.tensor(power, dtype=dtype, device=device), torch.tensor(power, dtype=dtype)):
+                self.assertEqual(x.pow(exponent).tolist(), want)
+        self.assertEqual((2 ** -x.abs()).tolist(), [0] * 5)
 
     @dtypes(*INTEGERS, torch.bool)
     def test_bits(self, device, dtype):
