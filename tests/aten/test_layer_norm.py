@@ -73,6 +73,15 @@ def test_rows_far_from_zero_keep_their_deviation():
     torch.testing.assert_close(got.cpu().double(), exact, rtol=1e-3, atol=1e-3)
 
 
+def test_the_error_of_a_row_does_not_grow_with_its_length():
+    x = torch.rand(1, 3_000_001, generator=torch.Generator().manual_seed(0))
+    want = layer_norm(x.double(), x.shape[1:])
+    got = layer_norm(x.to("openreg"), x.shape[1:]).cpu().double()
+    assert (got - want).abs().max() < 2e-6
+    sums = torch.nn.functional.softmax(x.to("openreg"), 1).cpu().double().sum()
+    assert abs(sums - 1) < 1e-6
+
+
 def test_infinities_and_nan_stay_in_their_rows():
     input, weight, bias, grad, normalized = problem((4, 40), 1)
     input[1, 3], input[2, 39] = float("inf"), float("nan")
