@@ -55,6 +55,7 @@ bool integral_value(int64_t number, c10::ScalarType type, Value* value) {
 // The number as an operand beside a tensor of `type`, one of the kernels' arithmetic types; false when it would change the result
 // type or does not fit.
 bool as_operand(const c10::Scalar& scalar, c10::ScalarType type, Value* value) {
+  if (scalar.type() == c10::ScalarType::UInt64) return false;  // more than an int64_t holds
   if (scalar.isIntegral(/*includeBool=*/false)) return integral_value(scalar.toLong(), type, value);
   return scalar.isFloatingPoint() && c10::isFloatingType(type) && floating_value(scalar.toDouble(), type, value);
 }
@@ -157,7 +158,7 @@ void check_alpha(const c10::Scalar& alpha, c10::ScalarType type) {
 bool plan_add(const NativeOp& native, bool subtract, const at::Tensor& self, const at::Tensor& other, const c10::Scalar& alpha,
               BinaryCall* call) {
   if (alpha.isBoolean()) return false;
-  if (alpha.isIntegral(false) && alpha.toLong() == 1) {
+  if (alpha.isIntegral(false) && alpha.equal(1)) {
     return plan(native, subtract ? BinaryOp::sub : BinaryOp::add, !subtract, self, other, call);
   }
   const c10::ScalarType type = is_device_tensor(self) ? self.scalar_type() : other.scalar_type();

@@ -133,6 +133,35 @@ def test_the_lists_of_torchscript_are_arguments_like_any_other(device):
         assert check(lambda x: fill(x), torch.arange(9.0).reshape(3, 3), device=device) is not None
 
 
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1])
+def test_numbers_that_only_uint64_holds(number, device):
+    calls = {
+        "full": lambda x: torch.full((3,), number, dtype=torch.uint64, device=x.device),
+        "fill": lambda x: x.to(torch.uint64).fill_(number),
+        "fill of floats": lambda x: x.float().fill_(number),
+        "equal": lambda x: torch.full((3,), number, dtype=torch.uint64, device=x.device) == number,
+        "add": lambda x: (x.float() + number, x.float() - number, x * number),
+        "where": lambda x: torch.where(x > 1, number, x.to(torch.uint64)),
+        "foreach": lambda x: torch._foreach_mul([x.float(), x.double()], [number, 2]) + torch._foreach_add([x.float()], number),
+        "addcmul": lambda x: torch.addcmul(x.float(), x.float(), x.float(), value=number),
+    }
+    bad = {
+        "fill of integers": lambda x: x.fill_(number),
+        "less": lambda x: x.to(torch.uint64) < number,
+        "masked_fill": lambda x: x.to(torch.uint64).masked_fill_(x > 1, number),
+    }
+    for _ in range(2):
+        for name, call in calls.items():
+            assert check(call, torch.arange(3), device=device) is not None, name
+        for name, call in bad.items():
+            assert check(call, torch.arange(3), device=device) is None, name
+    torch.use_deterministic_algorithms(True)  # new memory is filled with the largest integer
+    try:
+        assert torch.empty(2, dtype=torch.uint64, device=device).tolist() == [2**64 - 1] * 2
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_reset_forgets_everything(device):
     torch.ones(2, device=device).exp()
     torch.openreg.reset_op_stats()

@@ -122,3 +122,36 @@ def test_errors_are_those_of_the_cpu():
                 torch._foreach_add_(*on(lists, device))
             raised.append(str(caught.value))
         assert raised[0] == raised[1]
+
+
+@pytest.mark.parametrize("name", ["_foreach_addcmul_", "_foreach_addcdiv_", "_foreach_addcmul", "_foreach_addcdiv"])
+def test_numbers_for_a_list_may_be_packed_into_a_cpu_tensor(name, device):
+    numbers = torch.tensor([0.5, -2.0, 3.0])
+
+    def call(numbers, first, second, third):
+        return getattr(torch, name)(first, second, third, numbers) or first
+
+    lists = tensors(0), tensors(1), tensors(2, positive=True)
+    want = call(numbers, *on(lists, "cpu"))
+    for _ in range(2):
+        got = call(numbers, *on(lists, device))
+        torch.testing.assert_close([t.cpu() for t in got], list(want), equal_nan=True)
+    for wrong, text in ((numbers[0], "of dimension 1"), (numbers[:2], "length of scalars"), (numbers.to(device), f"on CPU, got {device}")):
+        with pytest.raises(RuntimeError, match=text):
+            call(wrong, *on(lists, device))
+
+
+@pytest.mark.parametrize("name", ["_foreach_add_", "_foreach_sub_", "_foreach_mul_", "_foreach_div_"])
+def test_numbers_that_the_lists_type_cannot_hold_raise_at_the_call(name, device):
+    for numbers in ([0.5, 2.0], [1, 2], [0.5, 2j], [True, 2j]):
+        outcomes = []
+        for where in ("cpu", device):
+            x = [torch.ones(3, dtype=torch.bfloat16, device=where), torch.ones(2, dtype=torch.bfloat16, device=where)]
+            try:
+                getattr(torch, name)(x, numbers)
+                outcomes.append([t.tolist() for t in x])
+            except RuntimeError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+        assert isinstance(outcomes[0], str) == (2j in numbers)
+        torch.openreg.synchronize(device)

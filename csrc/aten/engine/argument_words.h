@@ -7,7 +7,7 @@ namespace openreg::engine {
 
 enum class Tag : uint8_t {
   none, undefined, tensor, again, cpu_tensor, sparse_coo, sparse_compressed, quantized, nested,
-  integer, real, boolean, complex, string, device, generator, object,
+  integer, unsigned_integer, real, boolean, complex, string, device, generator, object,
   tensors, optional_tensors, integers, reals, booleans, scalars,
 };
 

@@ -184,7 +184,7 @@ bool Encoder::add_list(const c10::IValue& value, bool by_value) {
   const bool optional_tensors = is_optional_tensor_list(value);
   push_both(head(optional_tensors ? Tag::optional_tensors : Tag::scalars, 0, 0, 0, static_cast<uint32_t>(list.size())));
   for (const auto& element : list) {
-    if (!optional_tensors && !element.isScalar()) return false;
+    if (!optional_tensors && !element.isScalar() && !element.isUnsigned()) return false;
     if (!add(element, by_value)) return false;
   }
   return true;
@@ -197,6 +197,9 @@ bool Encoder::add(const c10::IValue& value, bool by_value) {
   } else if (value.isInt()) {
     push_both(head(Tag::integer));
     push_number(static_cast<uint64_t>(value.toInt()), value.toInt(), by_value);
+  } else if (value.isUnsigned()) {  // more than an int64_t holds
+    push_both(head(Tag::unsigned_integer));
+    push_number(value.toUInt(), value.toUInt(), by_value);
   } else if (value.isDouble()) {
     push_both(head(Tag::real));
     push_number(std::bit_cast<uint64_t>(value.toDouble()), value.toDouble(), by_value);
@@ -300,6 +303,7 @@ c10::IValue Decoder::read() {
     case Tag::quantized: return read_quantized(word);
     case Tag::nested: return read_nested();
     case Tag::integer: return static_cast<int64_t>(pop());
+    case Tag::unsigned_integer: return pop();
     case Tag::real: return std::bit_cast<double>(pop());
     case Tag::boolean: return a_of(word) != 0;
     case Tag::complex: {

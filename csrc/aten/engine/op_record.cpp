@@ -165,6 +165,7 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
     c10::TypePtr element = optional ? optional->getElementType() : type;
     if (const auto* list = element->castRaw<c10::ListType>()) element = list->getElementType();
     if (element->kind() == c10::TypeKind::GeneratorType) generator = i;
+    if (type->kind() == c10::TypeKind::TensorType && argument.name() == "scalars") packed_scalars = i;
     const bool number = element->kind() == c10::TypeKind::NumberType || element->kind() == c10::TypeKind::FloatType;
     by_value.push_back(scalars_shape || !number);
   }

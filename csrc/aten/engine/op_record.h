@@ -31,6 +31,7 @@ struct OpRecord {
   std::vector<char> names_dtype;   // per argument: it is a dtype, which travels as an integer
   bool takes_masks = false;        // an index that is a mask makes the results' sizes, or whether the values fit, depend on data
   bool fused = false;              // an optimizer in one call: its learning rate may be a CPU tensor with one element
+  int packed_scalars = -1;         // the argument that is a CPU tensor of one number per list entry, or -1
   bool foreach = false;            // an in-place operator of the foreach family
   bool reads_requires_grad = false;
   int scratch_first = 0;           // how many tensors like the first result the CPU's kernel allocates before it (see preset.h)

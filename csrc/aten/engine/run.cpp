@@ -71,6 +71,11 @@ void check_cpu_operands(const Call& call) {
                 " or on the same device as the indexed tensor (", call.arguments[0].toTensor().device(), ")");
   }
   for (size_t i = 0; i < call.arguments.size(); ++i) {
+    if (static_cast<int>(i) == call.record.packed_scalars) {
+      const c10::Device given = call.arguments[i].toTensor().device();
+      TORCH_CHECK(given.is_cpu(), "Expected scalars to be on CPU, got ", given, " instead.");
+      continue;
+    }
     if (call.record.takes_cpu_tensors && call.record.op.schema().arguments()[i].name() != "values") continue;
     for_each_tensor(call.arguments[i], [&](const at::Tensor& tensor) {
       const bool number = tensor.is_cpu() && (tensor.dim() == 0 || (tensor.numel() == 1 && call.record.fused));
@@ -148,6 +153,11 @@ uint64_t signature_of(const Call& call) {
     return static_cast<uint64_t>(tensor.scalar_type()) << 16 | tensor.is_conj() << 8 | tensor.is_neg() << 9 | tensor.is_cpu() << 10 |
            (tensor.dim() == 0) << 11 | 2;
   };
+  const auto is_number = [](const c10::IValue& value) { return value.isScalar() || value.isUnsigned(); };
+  const auto number_kind = [&](const c10::IValue& value) -> uint64_t {
+    const int type = value.isBool() ? 4 + value.toBool() : value.isInt() ? 6 : value.isDouble() ? 7 : value.isUnsigned() ? 12 : 8;
+    return static_cast<uint64_t>(type) << 32 | value_class(value.toScalar(), dtype);
+  };
   mix(state_word());
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     const c10::IValue& argument = call.arguments[i];
@@ -165,9 +175,15 @@ uint64_t signature_of(const Call& call) {
       for (const auto& element : argument.toListRef()) mix(element.isTensor() ? kind_of(element.toTensor()) : 1);
     } else if (argument.isInt() && call.record.names_dtype[i]) {
       mix(16 + static_cast<uint64_t>(argument.toInt()));
-    } else if (argument.isScalar()) {
-      mix(argument.isBool() ? 4 + argument.toBool() : argument.isInt() ? 6 : argument.isDouble() ? 7 : 8);
-      mix(value_class(argument.toScalar(), dtype));
+    } else if (is_number(argument)) {
+      mix(number_kind(argument));
+    } else if (argument.isList() && !argument.isIntList() && !argument.toListRef().empty() && is_number(argument.toListRef()[0])) {
+      // So is a longer list of numbers.
+      uint64_t last = 13;
+      mix(last);
+      for (const auto& element : argument.toListRef()) {
+        if (const uint64_t kind = number_kind(element); kind != last) mix(last = kind);
+      }
     } else if (argument.isString()) {
       mix(std::hash<std::string>()(argument.toStringRef()));
     } else {
