@@ -1,4 +1,4 @@
-"""`openreg conformance run` and `openreg conformance repro`: arguments in, exit status out."""
+"""`openreg conformance run`, `repro` and `testfile`: arguments in, exit status out."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch_openreg import child
 from torch_openreg.testing.conformance import gaps as gap_files
-from torch_openreg.testing.conformance import databases, report, rows
+from torch_openreg.testing.conformance import databases, report, rows, testfile
 from torch_openreg.testing.conformance.environment import worker_environment
 from torch_openreg.testing.conformance.pool import Plan, Pool, RunFailed
 
@@ -42,6 +42,15 @@ def add_parser(commands) -> None:
     _add_device_arguments(repro)
     repro.add_argument("--full", action="store_true", help="all samples, when ID names none")
     repro.set_defaults(handler=_repro)
+
+    tests = actions.add_parser("testfile", help="run a device-generic test file on the CPU and on a device, and show what differs",
+                               description="Runs the tests that a file makes with instantiate_device_type_tests, on the CPU and on a device.")
+    tests.add_argument("file", type=Path, metavar="FILE", help="a test file, as it is")
+    tests.add_argument("--device", default="openreg", help="as in openreg:1 (default: %(default)s)")
+    tests.add_argument("--import", dest="module", default="", metavar="MODULE", help="module that registers the device")
+    tests.add_argument("--tests", type=_names, default=(), metavar="GLOB,...", help="tests by name, as in TestMine.test_x_float32")
+    tests.add_argument("--timeout", type=_seconds, default=60.0, metavar="TIME", help="limit for one test (default: 60s)")
+    tests.set_defaults(handler=_testfile)
 
 
 def _add_device_arguments(parser) -> None:
@@ -127,6 +136,14 @@ def _repro(arguments) -> int:
     sys.stdout.flush()
     command = child.command("torch_openreg.testing.conformance.repro", json.dumps(config))
     os.execve(sys.executable, command, worker_environment(arguments.device))
+
+
+def _testfile(arguments) -> int:
+    try:
+        return testfile.compare(arguments.file, arguments.device, arguments.module, arguments.tests, arguments.timeout)
+    except RunFailed as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 # -- argument types: each returns a value or raises ArgumentTypeError with a sentence --
