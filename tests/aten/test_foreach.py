@@ -136,7 +136,7 @@ def test_numbers_for_a_list_may_be_packed_into_a_cpu_tensor(name, device):
     for _ in range(2):
         got = call(numbers, *on(lists, device))
         torch.testing.assert_close([t.cpu() for t in got], list(want), equal_nan=True)
-    for wrong, text in ((numbers[0], "of dimension 1"), (numbers[:2], "length of scalars"), (numbers.to(device), f"on CPU, got {device}")):
+    for wrong, text in ((numbers[0], "of dimension 1"), (numbers[:2], "length of scalars"), (numbers.repeat(2)[::2], "contiguous"), (numbers.to(device), f"on CPU, got {device}")):
         with pytest.raises(RuntimeError, match=text):
             call(wrong, *on(lists, device))
 

@@ -72,8 +72,9 @@ void check_cpu_operands(const Call& call) {
   }
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     if (static_cast<int>(i) == call.record.packed_scalars) {
-      const c10::Device given = call.arguments[i].toTensor().device();
-      TORCH_CHECK(given.is_cpu(), "Expected scalars to be on CPU, got ", given, " instead.");
+      const at::Tensor& scalars = call.arguments[i].toTensor();
+      TORCH_CHECK(scalars.is_cpu(), "Expected scalars to be on CPU, got ", scalars.device(), " instead.");
+      TORCH_CHECK(scalars.is_contiguous(), "Expected scalars to be contiguous.");
       continue;
     }
     if (call.record.takes_cpu_tensors && call.record.op.schema().arguments()[i].name() != "values") continue;
