@@ -117,6 +117,99 @@ def _fix_dlpack_device() -> Callable[[], None]:
     return undo
 
 
+def _fix_dlpack_stream() -> Callable[[], None]:
+    import torch
+
+    core = torch.Tensor.__dlpack__
+
+    @functools.wraps(core)
+    def __dlpack__(self: torch.Tensor, *, stream: object = -1, **kwargs: object) -> object:
+        ours = self.device.type == _DEVICE and not torch.overrides.has_torch_function_unary(self)
+        if ours and (stream is None or (type(stream) is int and stream != -1)):
+            capsule = core(self, stream=-1, **kwargs)  # type: ignore[arg-type]
+            _let_stream_wait(self.device, stream)
+            return capsule
+        return core(self, stream=stream, **kwargs)  # type: ignore[arg-type]
+
+    torch.Tensor.__dlpack__ = __dlpack__  # type: ignore[method-assign]
+
+    def undo() -> None:
+        torch.Tensor.__dlpack__ = core  # type: ignore[method-assign]
+
+    return undo
+
+
+def _let_stream_wait(device: object, stream: object) -> None:
+    """Lets the device's stream with this id, None for the default one, wait for the device's current stream."""
+    import torch
+
+    if stream is None:
+        consumer = torch.openreg.default_stream(device)
+    else:
+        device_type = int(torch._C._autograd.DeviceType.PrivateUse1)
+        consumer = torch.openreg.Stream(stream_id=stream, device_index=device.index, device_type=device_type)  # type: ignore[attr-defined]
+    consumer.wait_stream(torch.openreg.current_stream(device))
+
+
+def _accelerator_snapshot_is_cudas() -> bool:
+    import torch
+
+    try:
+        torch.accelerator.memory._snapshot()
+    except Exception:
+        return True
+    return False
+
+
+def _fix_accelerator_snapshot() -> Callable[[], None]:
+    import torch
+
+    memory = torch.accelerator.memory
+    core = memory._snapshot
+
+    @functools.wraps(core)
+    def _snapshot(device: object = None, augment_with_fx_traces: bool = False) -> object:
+        if torch.accelerator.current_accelerator() == torch.device(_DEVICE):
+            return torch.openreg.memory._snapshot(device, augment_with_fx_traces)
+        return core(device, augment_with_fx_traces)
+
+    memory._snapshot = _snapshot
+
+    def undo() -> None:
+        memory._snapshot = core
+
+    return undo
+
+
+def _byteswap_touches_device_memory() -> bool:
+    import torch
+
+    try:
+        torch.UntypedStorage(0, device=_DEVICE).byteswap(torch.int16)  # of no bytes: with some the process would end
+    except Exception:
+        return False
+    return True
+
+
+def _fix_storage_byteswap() -> Callable[[], None]:
+    import torch
+
+    core = torch.UntypedStorage.byteswap
+
+    @functools.wraps(core)
+    def byteswap(self: torch.UntypedStorage, dtype: torch.dtype) -> None:
+        if self.device.type == _DEVICE:
+            raise NotImplementedError(f"byteswap runs on the host, which cannot reach memory of {self.device}: use storage.cpu(), and copy back.")
+        core(self, dtype)
+
+    torch.UntypedStorage.byteswap = byteswap  # type: ignore[method-assign]
+
+    def undo() -> None:
+        del torch.UntypedStorage.byteswap  # core has it in a base class
+
+    return undo
+
+
 def _module_replaces_parameters() -> bool:
     import torch
 
@@ -158,8 +251,30 @@ GAPS = (
         last=(2, 15),
         symptom="`tensor.__dlpack__(stream=...)` takes any number and orders nothing",
         cause="`Tensor.__dlpack__` orders streams for cuda only",
-        advice="Exchange tensors on one stream, or synchronise the exporting stream first.",
+        advice="With it, `stream` is the `stream_id` of the consumer's stream, or None for the default stream, and that stream waits for the exporting "
+        "one. Without it, exchange tensors on one stream, or synchronise the exporting stream first.",
         exists=_dlpack_ignores_streams,
+        fix=_fix_dlpack_stream,
+    ),
+    Gap(
+        name="accelerator-snapshot",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="`torch.accelerator.memory._snapshot()` raises `AssertionError: Torch not compiled with CUDA enabled`, or answers for cuda",
+        cause="it asks `torch.xpu` when the accelerator is an xpu, and `torch.cuda` for every other one",
+        advice="Without it, call `torch.openreg.memory._snapshot()`.",
+        exists=_accelerator_snapshot_is_cudas,
+        fix=_fix_accelerator_snapshot,
+    ),
+    Gap(
+        name="storage-byteswap",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="`untyped_storage().byteswap(dtype)` of device memory ends the process with SIGSEGV",
+        cause="`StorageImpl`'s `_byteswap` writes through the data pointer on the host whatever the device is, also on cuda",
+        advice="With it, the call raises `NotImplementedError`. Swap the bytes of `storage.cpu()` and copy them back.",
+        exists=_byteswap_touches_device_memory,
+        fix=_fix_storage_byteswap,
     ),
     Gap(
         name="module-to",

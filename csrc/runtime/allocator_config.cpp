@@ -25,7 +25,7 @@ constexpr AllocatorSetting kTorchSettings[] = {
     {"expandable_segments", "False", "segments that grow: addresses are reserved, memory is mapped behind them as it is needed"},
     {"max_split_size_mb", "no limit", "blocks of this size and more are not split, at least 20"},
     {"max_non_split_rounding_mb", "20", "how much larger than the request a block of at least max_split_size_mb may be"},
-    {"large_segment_size_mb", "20", "the segment for requests of 1 MiB to 10 MiB"},
+    {"large_segment_size_mb", "the request", "the segment for requests of 1 MiB to 10 MiB"},
     {"roundup_power2_divisions", "off", "rounds requests up to one of this many steps between powers of two; a number, or a list "
                                         "[256:1,512:2,>:4] by request size in MiB"},
     {"garbage_collection_threshold", "off", "above this part of the limit, cached segments are given back before a new one is made, the "
@@ -63,7 +63,8 @@ double fraction_at(const ConfigTokenizer& tokens, size_t i) {
 // Called after torch has parsed the same string.
 AllocatorConfig read_settings(const std::string& settings) {
   AllocatorConfig config;
-  config.large_segment_bytes = AcceleratorAllocatorConfig::large_segment_size();
+  const AllocatorConfig* before = current.load(std::memory_order_acquire);
+  if (before != nullptr && before->large_segment_bytes != 0) config.large_segment_bytes = AcceleratorAllocatorConfig::large_segment_size();
   config.max_split_bytes = AcceleratorAllocatorConfig::max_split_size();
   config.max_non_split_rounding_bytes = AcceleratorAllocatorConfig::max_non_split_rounding_size();
   config.garbage_collection_threshold = AcceleratorAllocatorConfig::garbage_collection_threshold();
@@ -74,7 +75,9 @@ AllocatorConfig read_settings(const std::string& settings) {
   const ConfigTokenizer tokens(settings);
   for (size_t i = 0; i < tokens.size(); ++i) {
     const std::string& key = tokens[i];
-    if (key == "per_process_memory_fraction") {
+    if (key == "large_segment_size_mb") {
+      config.large_segment_bytes = AcceleratorAllocatorConfig::large_segment_size();
+    } else if (key == "per_process_memory_fraction") {
       config.memory_fraction = fraction_at(tokens, tokens.skipKey(i));
     } else if (key == "backend") {
       const std::string& backend = tokens[tokens.skipKey(i)];

@@ -16,7 +16,7 @@
 namespace openreg {
 
 struct AllocatorConfig {
-  uint64_t large_segment_bytes = uint64_t{20} << 20;         // for large requests below kOwnSegment
+  uint64_t large_segment_bytes = 0;                          // for large requests below kOwnSegment; 0 = as much as the request
   uint64_t max_split_bytes = UINT64_MAX;                     // blocks of this size and more are not split
   uint64_t max_non_split_rounding_bytes = uint64_t{20} << 20;  // how much larger such a block may be than the request
   double garbage_collection_threshold = 0;                   // of the limit; 0 = off

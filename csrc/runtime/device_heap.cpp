@@ -60,8 +60,11 @@ void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
   const uint64_t size_bytes = possible ? config.rounded(bytes) : bytes;
   const Request request{config, pool_for(stream).of(stream), bytes, size_bytes, size_bytes > kSmallRequest, memory_caching(), context};
   Block* block = possible && request.cached ? find_free(request.home, request) : nullptr;
-  if (block == nullptr && possible) block = grow(request, lock);
-  if (block == nullptr) fail(request, lock);
+  if (block == nullptr) {
+    const PoolInUse in_use(*this, request.home.pool());
+    if (possible) block = grow(request, lock);
+    if (block == nullptr) fail(request, lock);
+  }
   remove_free(block);
   trim(block, request);
 

@@ -6,6 +6,12 @@
 // enqueued. A block that record_stream named on another stream first waits, as `pending`, for an event recorded there
 // when it was given back. Nothing here ever waits, except flush().
 //
+// Note [Outgrown segments]
+// A large request that no free block serves gets a new segment. The free segments of its stream are all too small for it, and their
+// successors will be cut from the new one: the smallest go back, up to the size of the request, so that reserved memory follows tensors
+// that grow. Nothing waits. An event lies behind the stream's work at such a request; the next one that finds it complete, or the same one
+// on an idle stream, gives back what was free when it was recorded and still is. Private pools keep what they have.
+//
 // Note [Giving segments back]
 // The HAL takes memory back only when no queued task uses it, and free blocks may well have queued work: that is what stream order is
 // for. flush() therefore marks the blocks that it wants to give back with an epoch, synchronises the device with the mutex released (the
@@ -118,6 +124,20 @@ class DeviceHeap {
     const bool cached;
     const MemoryContext& context;
   };
+  // While it lives the pool is not dropped; a pool that nobody can name any more goes with the last one. LOCK: mutex_, at both ends.
+  class PoolInUse {
+   public:
+    PoolInUse(DeviceHeap& heap, DevicePool& pool) : heap_(heap), pool_(pool) { ++pool_.allocating; }
+    ~PoolInUse() {
+      --pool_.allocating;
+      heap_.drop_pool_if_unused(pool_);
+    }
+    PoolInUse(const PoolInUse&) = delete;
+
+   private:
+    DeviceHeap& heap_;
+    DevicePool& pool_;
+  };
   using Lock = std::unique_lock<std::mutex>;
   using Action = c10::CachingDeviceAllocator::TraceEntry::Action;
 
@@ -147,6 +167,7 @@ class DeviceHeap {
   void count_reserved(DevicePool& pool, bool large, uint64_t size_bytes);
   void count_given_back(DevicePool& pool, bool large, uint64_t size_bytes);
   void collect_garbage(const Request& request, Lock& lock);
+  void give_back_outgrown(const Request& request, Lock& lock);
   void flush(c10::MempoolId_t scope, Lock& lock);
   void await_pending(Lock& lock);
   void give_back_idle(const std::vector<Block*>& chosen, c10::MempoolId_t scope, Lock& lock);
@@ -155,7 +176,7 @@ class DeviceHeap {
   void unmap_pages(Block* block);
   DevicePool& private_pool(c10::MempoolId_t id) const;
   void drop_pool_if_unused(DevicePool& pool);
-  [[noreturn]] void fail(const Request& request, Lock& lock);
+  void fail(const Request& request, Lock& lock);  // always throws
 
   const c10::DeviceIndex device_;
   BlockTable& table_;

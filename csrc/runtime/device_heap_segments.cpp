@@ -37,29 +37,22 @@ void unlocked(std::unique_lock<std::mutex>& lock, F&& f) {
   lock.lock();
 }
 
-// While it lives the pool is not dropped. LOCK: the heap's mutex, when it begins and when it ends.
-class PoolInUse {
- public:
-  explicit PoolInUse(DevicePool& pool) : pool_(pool) { ++pool_.allocating; }
-  ~PoolInUse() { --pool_.allocating; }
-  PoolInUse(const PoolInUse&) = delete;
-
- private:
-  DevicePool& pool_;
-};
-
 // The least that the driver must have for the request to be served from a new segment.
-uint64_t least_segment(uint64_t size_bytes, bool large) { return large ? round_up(size_bytes, kSegmentStep) : kSmallSegment; }
+uint64_t least_segment(uint64_t size_bytes, bool large, uint64_t granularity_bytes) {
+  if (!large) return kSmallSegment;
+  return round_up(size_bytes, size_bytes < kOwnSegment ? std::max(kFineSegmentStep, granularity_bytes) : kSegmentStep);
+}
 
 }  // namespace
 
 // A free block that serves the request, in the lists, when they had none: from new memory, if need be after a flush, and then from
 // pools that lend theirs. Null when there is none.
 Block* DeviceHeap::grow(const Request& request, Lock& lock) {
-  const PoolInUse in_use(request.home.pool());
   if (request.config.garbage_collection_threshold > 0) collect_garbage(request, lock);
+  give_back_outgrown(request, lock);
   if (Block* block = from_driver(request)) return block;
-  const uint64_t least = request.cached ? least_segment(request.size_bytes, request.large) : round_up(request.size_bytes, granularity_bytes_);
+  const uint64_t least = request.cached ? least_segment(request.size_bytes, request.large, granularity_bytes_)
+                                        : round_up(request.size_bytes, granularity_bytes_);
   if (static_cast<double>(least) <= fraction_ * static_cast<double>(total_bytes_)) {
     ++stats_.num_alloc_retries;
     flush({0, 0}, lock);
@@ -82,7 +75,7 @@ Block* DeviceHeap::from_driver(const Request& request) {
   if (request.config.expandable_segments && !request.home.pool().no_split) {
     if (Block* block = extend(request)) return block;
   }
-  const uint64_t least = least_segment(request.size_bytes, request.large);
+  const uint64_t least = least_segment(request.size_bytes, request.large, granularity_bytes_);
   const uint64_t usual = request.large && request.size_bytes < kOwnSegment ? std::max(least, request.config.large_segment_bytes) : least;
   Block* block = new_segment(request, usual);
   return block == nullptr && least < usual ? new_segment(request, least) : block;
@@ -148,8 +141,7 @@ Block* DeviceHeap::extend(const Request& request) {
   hole->home = &request.home;
   hole->large = request.large;
   hole->expandable = segment.get();
-  std::vector<Block*>& holes = request.home.holes(request.large);
-  holes.insert(std::lower_bound(holes.begin(), holes.end(), hole, [](Block* a, Block* b) { return a->address < b->address; }), hole);
+  request.home.insert_hole(hole);
   expandable_.push_back(std::move(segment));
   Block* block = map_hole(hole, request, round_up(request.size_bytes, kPage));
   if (block == nullptr) release_hole(hole);
@@ -160,14 +152,12 @@ Block* DeviceHeap::extend(const Request& request) {
 Block* DeviceHeap::map_hole(Block* hole, const Request& request, uint64_t size_bytes) {
   ExpandableSegment& segment = *hole->expandable;
   if (!allowed(size_bytes) || !segment.map(hole->address, size_bytes)) return nullptr;
-  std::vector<Block*>& holes = hole->home->holes(hole->large);
+  hole->home->remove_hole(hole);
   if (size_bytes < hole->size_bytes) {
     Block* rest = split(hole, size_bytes);
     table_.set(rest->address, nullptr);
     rest->state = BlockState::unmapped;
-    *std::find(holes.begin(), holes.end(), hole) = rest;
-  } else {
-    holes.erase(std::find(holes.begin(), holes.end(), hole));
+    rest->home->insert_hole(rest);
   }
   Block* block = hole;
   table_.set(block->address, block);
@@ -204,17 +194,17 @@ void DeviceHeap::unmap_pages(Block* block) {
   hole->state = BlockState::unmapped;
   table_.set(hole->address, nullptr);
 
-  std::vector<Block*>& holes = hole->home->holes(hole->large);
+  FreeBlocks& home = *hole->home;
   if (hole->upper != nullptr && hole->upper->state == BlockState::unmapped) {
-    holes.erase(std::find(holes.begin(), holes.end(), hole->upper));
+    home.remove_hole(hole->upper);
     absorb_upper(hole);
   }
   if (hole->lower != nullptr && hole->lower->state == BlockState::unmapped) {
     hole = hole->lower;
-    holes.erase(std::find(holes.begin(), holes.end(), hole));
+    home.remove_hole(hole);
     absorb_upper(hole);
   }
-  holes.insert(std::lower_bound(holes.begin(), holes.end(), hole, [](Block* a, Block* b) { return a->address < b->address; }), hole);
+  home.insert_hole(hole);
   if (segment.mapped_bytes() != 0) return;
   subtract(stats_.segment, hole->large, 1);
   --hole->home->pool().segments;
@@ -223,8 +213,7 @@ void DeviceHeap::unmap_pages(Block* block) {
 
 // Ends an expandable segment of which nothing is mapped.
 void DeviceHeap::release_hole(Block* hole) {
-  std::vector<Block*>& holes = hole->home->holes(hole->large);
-  holes.erase(std::find(holes.begin(), holes.end(), hole));
+  hole->home->remove_hole(hole);
   expandable_.erase(std::find_if(expandable_.begin(), expandable_.end(), [&](const auto& segment) { return segment.get() == hole->expandable; }));
   arena_.recycle(hole);
 }
@@ -274,7 +263,14 @@ void DeviceHeap::give_back_idle(const std::vector<Block*>& chosen, c10::MempoolI
   for (Block* block : chosen) {
     if (block->idle_epoch == 0) block->idle_epoch = epoch;
   }
-  unlocked(lock, [&] { synchronize_device(device_); });
+  try {
+    unlocked(lock, [&] { synchronize_device(device_); });
+  } catch (...) {
+    for (Block* block : releasable(scope)) {
+      if (block->idle_epoch == epoch) block->idle_epoch = 0;
+    }
+    throw;
+  }
   for (Block* block : releasable(scope)) {
     if (block->idle_epoch != 0 && block->idle_epoch <= epoch) give_back(block);
   }
@@ -313,6 +309,38 @@ void DeviceHeap::collect_garbage(const Request& request, Lock& lock) {
   give_back_idle(idle, {0, 0}, lock);
 }
 
+// Note [Outgrown segments]. Without an event, as on a lost device, nothing goes back.
+void DeviceHeap::give_back_outgrown(const Request& request, Lock& lock) {
+  FreeBlocks& home = request.home;
+  if (!request.cached || !request.large || home.pool().is_private()) return;
+  std::vector<Block*> outgrown;
+  home.append_outgrown(outgrown, request.size_bytes);
+  if (outgrown.empty()) return;
+  if (home.passed_at == 0) {
+    const uint64_t now = allocations_;
+    const c10::Stream stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device_), home.stream());
+    Event event = std::move(home.passed);
+    try {
+      unlocked(lock, [&] { event.record(stream); });
+    } catch (const std::exception&) {
+      return;
+    }
+    home.passed = std::move(event);
+    home.passed_at = now;
+    outgrown.clear();
+    home.append_outgrown(outgrown, request.size_bytes);
+  }
+  if (!home.passed.query()) return;
+  const uint64_t passed_at = std::exchange(home.passed_at, 0);
+  uint64_t given_back = 0;
+  for (Block* block : outgrown) {
+    if (block->freed_at >= passed_at) continue;
+    given_back += block->size_bytes;
+    give_back(block);
+    if (given_back >= request.size_bytes) return;
+  }
+}
+
 // A pool of which nothing is left and that nobody can name any more.
 void DeviceHeap::drop_pool_if_unused(DevicePool& pool) {
   if (!pool.is_private() || pool.use_count != 0 || pool.segments != 0 || pool.allocating != 0) return;
@@ -334,8 +362,7 @@ void DeviceHeap::fail(const Request& request, Lock& lock) {
     const FreeBlocks& home = request.home;
     recorder->record({TraceEntry::OOM, device_, facts.free_bytes, request.bytes, home.stream(), home.pool().id()}, request.context);
   }
-  lock.unlock();
-  throw_out_of_memory(facts);
+  unlocked(lock, [&] { throw_out_of_memory(facts); });
 }
 
 }  // namespace openreg

@@ -71,4 +71,21 @@ void FreeBlocks::append_releasable(std::vector<Block*>& blocks) const {
   }
 }
 
+void FreeBlocks::append_outgrown(std::vector<Block*>& blocks, uint64_t size_bytes) const {
+  for (const LargeEntry& entry : large_) {
+    if (entry.size_bytes >= size_bytes) return;
+    if (entry.block->whole_segment()) blocks.push_back(entry.block);
+  }
+}
+
+void FreeBlocks::insert_hole(Block* hole) {
+  std::vector<Block*>& holes = holes_[hole->large ? 1 : 0];
+  holes.insert(std::lower_bound(holes.begin(), holes.end(), hole, [](Block* a, Block* b) { return a->address < b->address; }), hole);
+}
+
+void FreeBlocks::remove_hole(Block* hole) {
+  std::vector<Block*>& holes = holes_[hole->large ? 1 : 0];
+  holes.erase(std::find(holes.begin(), holes.end(), hole));
+}
+
 }  // namespace openreg

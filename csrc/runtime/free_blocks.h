@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "runtime/device_block.h"
+#include "runtime/event.h"
 
 namespace openreg {
 
@@ -22,8 +23,9 @@ class DevicePool;
 
 constexpr uint64_t kSmallRequest = uint64_t{1} << 20;   // the largest request served from small segments, in bytes
 constexpr uint64_t kSmallSegment = uint64_t{2} << 20;   // bytes
-constexpr uint64_t kOwnSegment = uint64_t{10} << 20;    // requests from here on get a segment of their own size
+constexpr uint64_t kOwnSegment = uint64_t{10} << 20;    // requests from here on always get a segment of their own size
 constexpr uint64_t kSegmentStep = uint64_t{2} << 20;    // to a multiple of which such a segment is rounded up
+constexpr uint64_t kFineSegmentStep = uint64_t{512} << 10;  // the same for smaller ones
 
 // LOCK: the heap's mutex, for everything here.
 class FreeBlocks {
@@ -42,8 +44,17 @@ class FreeBlocks {
   // Appends the free blocks that are a whole segment, and those of expandable segments that may contain pages to unmap.
   void append_releasable(std::vector<Block*>& blocks) const;
 
+  // Appends the large blocks that are a whole segment of less than `size_bytes`, the smallest first.
+  void append_outgrown(std::vector<Block*>& blocks, uint64_t size_bytes) const;
+
   // The unmapped blocks of this stream's expandable segments of one kind, lowest address first.
-  std::vector<Block*>& holes(bool large) { return holes_[large ? 1 : 0]; }
+  const std::vector<Block*>& holes(bool large) const { return holes_[large ? 1 : 0]; }
+  void insert_hole(Block* hole);
+  void remove_hole(Block* hole);
+
+  // Note [Outgrown segments]
+  Event passed;
+  uint64_t passed_at = 0;  // the count of allocations when it was recorded; 0 = it was not
 
  private:
   static constexpr uint64_t kBins = kSmallSegment / kBlockAlignment;

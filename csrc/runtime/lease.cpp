@@ -87,12 +87,30 @@ Foreigners& foreigners() {
   return *leaked;
 }
 
-// A forked child holds no leases: its copies of the descriptors would keep the locks after the parent has ended.
-void close_in_forked_child() {
-  if (!foreigners().mutex.try_lock()) return;  // the parent was in here when it forked
-  for (auto& [owner, ledger] : foreigners().ledgers) close(ledger.fd);
-  foreigners().ledgers.clear();
-  foreigners().mutex.unlock();
+void close_all(Foreigners& all) {
+  for (auto& [owner, ledger] : all.ledgers) close(ledger.fd);
+  all.ledgers.clear();
+}
+
+// A forked child holds no leases: its copies of the descriptors would keep the locks after the parent has ended. Both mutexes are held across
+// the fork, so that the child finds whole lists, whatever other threads are doing.
+void close_in_forked_children() {
+  static const int registered = pthread_atfork(
+      [] {
+        own().mutex.lock();
+        foreigners().mutex.lock();
+      },
+      [] {
+        foreigners().mutex.unlock();
+        own().mutex.unlock();
+      },
+      [] {
+        close_all(foreigners());
+        if (own().fd >= 0) close(std::exchange(own().fd, -1));
+        foreigners().mutex.unlock();
+        own().mutex.unlock();
+      });
+  TORCH_CHECK(registered == 0, "Device memory cannot be shared with other processes: no memory for a fork handler.");
 }
 
 void open_own(Own& ledger) {
@@ -111,8 +129,6 @@ void open_own(Own& ledger) {
 }
 
 Foreign& open_foreign(Foreigners& all, const LeaseName& name) {
-  static const int registered = pthread_atfork(nullptr, nullptr, close_in_forked_child);
-  (void)registered;
   const auto known = all.ledgers.find({name.pid, name.inode});
   if (known != all.ledgers.end()) return known->second;
   char path[64];
@@ -120,14 +136,18 @@ Foreign& open_foreign(Foreigners& all, const LeaseName& name) {
   Foreign ledger;
   ledger.fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   const int cause = errno;
-  struct stat status;
-  const bool right = ledger.fd >= 0 && fstat(ledger.fd, &status) == 0 && status.st_ino == name.inode &&
-                     static_cast<size_t>(status.st_size) == kBytes && (ledger.entries = map(ledger.fd)) != nullptr;
-  if (!right && ledger.fd >= 0) close(ledger.fd);
-  TORCH_CHECK(right || ledger.fd >= 0 || cause == ENOENT, "A tensor of process ", name.pid, " cannot be received, because ", path,
+  TORCH_CHECK(ledger.fd >= 0 || cause == ENOENT, "A tensor of process ", name.pid, " cannot be received, because ", path,
               " cannot be opened: ", std::strerror(cause), ".");
-  TORCH_CHECK(right, "The device memory of process ", name.pid,
+  struct stat status;
+  const bool same = ledger.fd >= 0 && fstat(ledger.fd, &status) == 0 && status.st_ino == name.inode &&
+                    static_cast<size_t>(status.st_size) == kBytes;
+  if (same) ledger.entries = map(ledger.fd);
+  const int map_cause = errno;
+  if (ledger.entries == nullptr && ledger.fd >= 0) close(ledger.fd);
+  TORCH_CHECK(same, "The device memory of process ", name.pid,
               " cannot be received, because that process has ended. Keep the process that sends a tensor alive until it has been received.");
+  TORCH_CHECK(ledger.entries != nullptr, "A tensor of process ", name.pid, " cannot be received, because ", path,
+              " cannot be mapped: ", std::strerror(map_cause), ".");
   return all.ledgers.emplace(Owner{name.pid, name.inode}, std::move(ledger)).first->second;
 }
 
@@ -150,6 +170,7 @@ void drop(Foreigners& all, const LeaseName& name) noexcept {
 }  // namespace
 
 LeaseName begin_lease() {
+  close_in_forked_children();
   Own& ledger = own();
   std::lock_guard<std::mutex> lock(ledger.mutex);
   if (ledger.fd < 0) open_own(ledger);
@@ -181,6 +202,7 @@ bool try_end_lease(const LeaseName& name) {
 }
 
 void hold_lease(const LeaseName& name) {
+  close_in_forked_children();
   Foreigners& all = foreigners();
   std::lock_guard<std::mutex> lock(all.mutex);
   Foreign& ledger = open_foreign(all, name);

@@ -54,6 +54,24 @@ def test_a_fix_outside_its_versions_or_without_need_is_left_out(monkeypatch):
     core_fixes.revert()
 
 
+def test_torch_accelerator_shows_the_snapshot_with_the_fix(fixed):
+    x = torch.ones(1000, device="openreg:1")
+    snapshot = torch.accelerator.memory._snapshot()
+    addresses = [block["address"] for segment in snapshot["segments"] for block in segment["blocks"]]
+    assert x.data_ptr() in addresses and snapshot.keys() == torch.openreg.memory._snapshot().keys()
+    assert all(segment["device"] == 0 for segment in torch.accelerator.memory._snapshot(0)["segments"])
+
+
+def test_byteswap_of_device_memory_is_refused_with_the_fix(fixed, device):
+    x = torch.tensor([1, 2], dtype=torch.int16, device=device)
+    with pytest.raises(NotImplementedError, match=f"cannot reach memory of {device}"):
+        x.untyped_storage().byteswap(torch.int16)
+    assert x.tolist() == [1, 2]
+    host = torch.tensor([1, 2], dtype=torch.int16)
+    host.untyped_storage().byteswap(torch.int16)
+    assert host.tolist() == [256, 512]
+
+
 def test_an_unknown_fix_is_an_error():
     with pytest.raises(ValueError, match="'module-to' is no fix"):
         core_fixes.apply("module-to")

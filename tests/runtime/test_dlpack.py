@@ -104,6 +104,41 @@ def test_subclasses_and_functions_that_override_see_the_fixed_method_too(fixed, 
     assert torch.ones(2, device=device).as_subclass(Named).__dlpack_device__() == (EXT_DEVICE, device.index)
 
 
+@pytest.mark.parametrize("stream, waits", [("side.stream_id", True), ("None", True), ("-1", False)])
+def test_the_consumers_stream_waits_for_the_exporters_with_the_fix(python, stream, waits):
+    python(f"""
+    import torch, torch_openreg
+    from torch_openreg import core_fixes
+    assert "dlpack-stream" in core_fixes.apply("dlpack-stream")
+    for device in (torch.device("openreg", 1), torch.device("openreg", 0)):
+        exporting, side = torch.openreg.Stream(device), torch.openreg.Stream(device)
+        consumer = side if {stream!r} != "None" else torch.openreg.default_stream(device)
+        x = torch.zeros(8, device=device)
+        torch.openreg.synchronize(device)
+        with torch.openreg.stream(exporting):
+            x.fill_(1)
+            y = torch.from_dlpack(x.__dlpack__(stream={stream}))
+        with torch.openreg.stream(consumer):
+            assert y.sum().item() == (8 if {waits} else 0)
+        torch.openreg.synchronize(device)
+    """, env={"OPENREG_SCHEDULE": "lazy"})
+
+
+def test_a_stream_that_the_device_does_not_have_is_refused_with_the_fix(device):
+    core_fixes.apply("dlpack-stream")
+    try:
+        x = torch.ones(3, device=device)
+        with pytest.raises(RuntimeError, match="stream"):
+            x.__dlpack__(stream=12345)
+        with pytest.raises(TypeError, match="stream"):
+            x.__dlpack__(stream="1")
+        assert torch.from_dlpack(torch.ones(2).__dlpack__(stream=None)).tolist() == [1, 1]
+        with pytest.raises(AssertionError, match="cpu"):
+            torch.ones(2).__dlpack__(stream=7)
+    finally:
+        core_fixes.revert()
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_numpy_refuses_device_memory(device):
     x = torch.ones(2, device=device)

@@ -1,7 +1,12 @@
 """Forked and spawned processes: devices do not survive a fork, everything else does."""
 
-import pytest
+import subprocess
+from pathlib import Path
 
+import pytest
+import torch
+
+CSRC = Path(__file__).resolve().parents[2] / "csrc"
 SENTENCE = (
     "Cannot re-initialize openreg in forked subprocess. To use openreg with multiprocessing, you must use the 'spawn' start method"
 )
@@ -169,3 +174,14 @@ def test_a_fork_cannot_write_the_parents_device_memory_at_any_address(python):
         assert x.sum().item() == 1024
         """
     )
+
+
+def test_a_child_keeps_no_lease_whatever_other_threads_do_during_the_fork(tmp_path):
+    """lease_fork.cpp with the ledgers' source, by g++."""
+    libraries = Path(torch.__file__).parent / "lib"
+    program = tmp_path / "lease_fork"
+    sources = [Path(__file__).with_name("lease_fork.cpp"), CSRC / "runtime" / "lease.cpp"]
+    subprocess.run(["g++", "-std=c++20", "-O1", "-pthread", f"-I{CSRC}", f"-I{libraries.parent / 'include'}", *map(str, sources), "-o", str(program),
+                    f"-L{libraries}", "-lc10", f"-Wl,-rpath,{libraries}"], check=True, timeout=300)  # fmt: skip
+    result = subprocess.run([program, "200"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0 and result.stdout == "ok\n", result.stdout + result.stderr

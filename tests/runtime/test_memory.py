@@ -260,3 +260,22 @@ def test_generated_methods_move_tensors_modules_and_storages(device):
     assert tensor.is_openreg and tensor.device == device and not torch.ones(1).is_openreg
     assert torch.nn.Linear(2, 2).openreg(device.index).weight.device == device
     assert torch.ones(3).untyped_storage().openreg(device).device == device
+
+
+def test_every_function_of_torch_accelerator_memory_answers_for_the_device(device):
+    torch.empty(100, device=device)
+    pinned = torch.ones(1000).pin_memory()
+    del pinned
+    memory = torch.accelerator.memory
+    calls = {name: (device,) for name in memory.__all__} | {"empty_cache": (), "empty_host_cache": (), "_snapshot": ()}
+    own = {name for name, value in vars(memory).items() if getattr(value, "__module__", "") == memory.__name__}
+    assert own == set(calls), "torch.accelerator.memory has other functions than this test knows"
+    answers = {name: getattr(memory, name)(*arguments) for name, arguments in calls.items() if name != "_snapshot"}
+    torch.empty(100, device=device)
+    assert answers["memory_stats"].keys() == torch.openreg.memory_stats(device).keys()
+    for name in ("memory_allocated", "memory_reserved"):
+        assert getattr(memory, name)(device) == getattr(torch.openreg, name)(device)
+    for name in ("max_memory_allocated", "max_memory_reserved"):
+        assert answers[name] >= 512 and isinstance(answers[name], int)
+    assert answers["get_memory_info"][1] == torch.openreg.mem_get_info(device)[1]
+    assert torch.openreg.host_memory_stats()["allocated_bytes.current"] == torch.openreg.host_memory_stats()["active_bytes.current"]
