@@ -48,12 +48,13 @@ uint64_t least_segment(uint64_t size_bytes, bool large, uint64_t granularity_byt
 // A free block that serves the request, in the lists, when they had none: from new memory, if need be after a flush, and then from
 // pools that lend theirs. Null when there is none.
 Block* DeviceHeap::grow(const Request& request, Lock& lock) {
-  if (request.config.garbage_collection_threshold > 0) collect_garbage(request, lock);
-  give_back_outgrown(request, lock);
-  if (Block* block = from_driver(request)) return block;
   const uint64_t least = request.cached ? least_segment(request.size_bytes, request.large, granularity_bytes_)
                                         : round_up(request.size_bytes, granularity_bytes_);
-  if (static_cast<double>(least) <= fraction_ * static_cast<double>(total_bytes_)) {
+  const bool possible = static_cast<double>(least) <= fraction_ * static_cast<double>(total_bytes_);
+  if (request.config.garbage_collection_threshold > 0) collect_garbage(request, lock);
+  if (possible) give_back_outgrown(request, lock);
+  if (Block* block = from_driver(request)) return block;
+  if (possible) {
     ++stats_.num_alloc_retries;
     flush({0, 0}, lock);
     Block* block = request.cached ? find_free(request.home, request) : nullptr;

@@ -23,12 +23,12 @@ def change(settings):
 @pytest.mark.parametrize("variable", ["OPENREG_ALLOC_CONF", "PYTORCH_ALLOC_CONF"])
 def test_the_environment_sets_the_allocator_up(python, variable):
     python(START, "kept = block(1200 * 1024); assert stats()['allocated_bytes.all.current'] == 1280 * 1024",
-           env={variable: "roundup_power2_divisions:8"})
+           env={variable: "roundup_power2_divisions:8,large_segment_size_mb:20"})
 
 
 def test_our_variable_takes_the_place_of_torchs(python):
     python(START, "kept = block(1200 * 1024); assert stats()['allocated_bytes.all.current'] == 1200 * 1024",
-           env={"PYTORCH_ALLOC_CONF": "roundup_power2_divisions:8", "OPENREG_ALLOC_CONF": "expandable_segments:False"})
+           env={"PYTORCH_ALLOC_CONF": "roundup_power2_divisions:8", "OPENREG_ALLOC_CONF": "large_segment_size_mb:20"})
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,20 @@ def test_large_blocks_are_not_split_beyond_the_limit(python):
 
 
 def test_the_large_segment_can_have_another_size(python):
-    python(START, "kept = block(2 * MIB); assert stats()['reserved_bytes.all.current'] == 40 * MIB",
-           env={"OPENREG_ALLOC_CONF": "large_segment_size_mb:40"})
+    python(START, """
+    kept = block(2 * MIB)
+    assert stats()['reserved_bytes.all.current'] == 40 * MIB
+    change("expandable_segments:False")    # what it does not name stays
+    more = block(9 * MIB), block(9 * MIB), block(9 * MIB), block(9 * MIB), block(5 * MIB)
+    assert stats()['reserved_bytes.all.current'] == 80 * MIB
+    """, env={"OPENREG_ALLOC_CONF": "large_segment_size_mb:40"})
 
 
 def test_garbage_collection_gives_back_what_was_unused_longest(python):
     python(START, """
-    old, new = block(30 * MIB), block(40 * MIB)
+    side = torch.openreg.Stream(1)
+    with torch.openreg.stream(side):
+        old, new = block(30 * MIB), block(40 * MIB)
     addresses = old.data_ptr(), new.data_ptr()
     del old
     block(100)
@@ -126,7 +133,8 @@ def test_garbage_collection_gives_back_what_was_unused_longest(python):
     assert stats()["num_device_free"] == 0
     more = block(60 * MIB)     # before it, the oldest goes
     assert stats()["num_device_free"] == 1 and stats()["num_ooms"] == stats()["num_alloc_retries"] == 0
-    assert block(40 * MIB).data_ptr() == addresses[1]
+    with torch.openreg.stream(side):
+        assert block(40 * MIB).data_ptr() == addresses[1]
     """, env={"OPENREG_MEMORY": "200MiB", "OPENREG_ALLOC_CONF": "garbage_collection_threshold:0.5"})
 
 
@@ -194,11 +202,11 @@ def test_caching_can_be_switched_off_for_a_while(python):
     with torch.openreg.memory.caching_allocator_disabled():
         uncached = block(3 * MIB)
     cached = block(5 * MIB)
-    assert stats()["reserved_bytes.all.current"] == 23 * MIB
+    assert stats()["reserved_bytes.all.current"] == 8 * MIB
     del uncached, cached
     torch.openreg.synchronize(1)
     block(100)
-    assert stats()["reserved_bytes.all.current"] == 22 * MIB   # the 3 MiB are gone
+    assert stats()["reserved_bytes.all.current"] == 7 * MIB   # the 3 MiB are gone
     """)
 
 

@@ -134,7 +134,8 @@ def test_the_cache_is_emptied_before_memory_counts_as_used_up(python):
         MIB = 2**20
         for device in ("openreg:1", "openreg:0"):
             kept = torch.empty(40 * MIB, dtype=torch.uint8, device=device)
-            cached = torch.empty(60 * MIB, dtype=torch.uint8, device=device)
+            with torch.openreg.stream(torch.openreg.Stream(device)):
+                cached = torch.empty(60 * MIB, dtype=torch.uint8, device=device)
             del cached
             large = torch.empty(80 * MIB, dtype=torch.uint8, device=device)  # fits only without the cached 60
             stats = torch.openreg.memory_stats(device)
