@@ -149,12 +149,10 @@ Block* DeviceHeap::find_free(FreeBlocks& home, const Request& request) const {
   return too_large ? nullptr : block;
 }
 
-// Cuts what the block has beyond the request off as a free block, where that is worth a block: from large ones only more than the small
-// pool could have served, except in expandable segments, where the next page joins it.
+// Cuts what the block has beyond the request off as a free block. Pieces that are too small for any large request cost nothing: they join
+// the block again when it is free.
 void DeviceHeap::trim(Block* block, const Request& request) {
-  const uint64_t rest_bytes = block->size_bytes - request.size_bytes;
-  const bool sparing = block->large && block->expandable == nullptr;
-  if (sparing ? rest_bytes <= kSmallRequest : rest_bytes == 0) return;
+  if (block->size_bytes == request.size_bytes) return;
   if (!request.cached || block->home->pool().no_split || (block->large && request.size_bytes >= request.config.max_split_bytes)) return;
   insert_free(split(block, request.size_bytes));
 }

@@ -28,6 +28,8 @@ TRACES = {
     "random": "Random sizes from 16 bytes to 16 MiB, random lifetimes, about 1 GiB in use",
     "training": "Two training steps of a transformer, again and again",
     "generate": "100 tokens with growing keys and values, again and again",
+    "training-768": "Three training steps of a transformer of width 768 with batches of several lengths, again and again",
+    "generate-768": "100 tokens from a decoder of width 768, with embedding and feed-forward layers, again and again",
 }
 
 
@@ -146,6 +148,7 @@ if __name__ == "__main__":
 
         print(json.dumps(replay(sys.argv[2], int(sys.argv[3])) if sys.argv[1] == "replay" else count()))
     else:
+        import memory  # whose classes table knows
         import table
 
-        print(*map(table.line, [*overheads(), *checks()]), sep="\n")
+        print(*map(table.line, [*memory.overheads(), *memory.checks()]), sep="\n")

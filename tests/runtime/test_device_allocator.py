@@ -107,9 +107,11 @@ def test_large_blocks_split_a_segment_and_merge_again(python):
             stats = torch.openreg.memory_stats(device)
             assert stats["segment.large_pool.current"] == 1 and stats["segment.small_pool.current"] == 0
             assert stats["reserved_bytes.all.current"] == 20 * MIB
-            # The mebibyte that is left is not worth a block of its own.
-            assert stats["allocated_bytes.all.current"] == 20 * MIB and stats["inactive_split.all.current"] == 0
-            assert stats["requested_bytes.all.current"] == 19 * MIB
+            # The mebibyte that is left joins the middle when it is free again.
+            assert stats["allocated_bytes.all.current"] == 19 * MIB and stats["inactive_split_bytes.all.current"] == MIB
+            del middle
+            stats = torch.openreg.memory_stats(device)
+            assert stats["inactive_split.all.current"] == 1 and stats["inactive_split_bytes.all.current"] == 10 * MIB
         """,
         env={"OPENREG_ALLOC_CONF": "large_segment_size_mb:20"},
     )

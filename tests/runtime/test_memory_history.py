@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import pickle
 import threading
 from random import Random
@@ -15,6 +16,10 @@ memory = torch.openreg.memory
 MIB = 2**20
 PRIVATE_USE = int(torch._C._autograd.DeviceType.PrivateUse1)
 SIZE = 3 * MIB + 40  # bytes; no other allocation of these tests has it
+
+
+SET = [name for name in ("OPENREG_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "OPENREG_NO_MEMORY_CACHING") if os.environ.get(name)]
+default_settings = pytest.mark.skipif(bool(SET), reason=f"The events are those of the default settings, and {' and '.join(SET)} is set.")
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +77,7 @@ def test_all_stacks_have_cpp_frames_around_the_python_ones(device):
     del tensor
 
 
+@default_settings
 def test_the_trace_tells_segments_allocations_and_frees_in_order(device):
     torch.openreg.empty_cache()
     memory._record_memory_history(stacks="python")
@@ -135,6 +141,7 @@ def test_out_of_memory_is_in_the_trace_with_its_frames(device):
     assert entry["frames"][0] == MADE_AT
 
 
+@default_settings
 def test_the_trace_keeps_the_latest_entries(device):
     memory._record_memory_history(max_entries=5, stacks="python")
     for size in range(1, 21):
@@ -157,6 +164,7 @@ def test_state_keeps_stacks_of_live_blocks_and_no_trace(device):
     del tensor
 
 
+@default_settings
 @pytest.mark.parametrize("context, of_block, of_alloc, of_free", [
     (None, False, False, False), ("state", True, False, False), ("alloc", True, True, "alloc"), ("all", True, True, "free"),
 ])
@@ -189,6 +197,7 @@ def test_a_freed_or_unrecorded_block_has_no_frames(device):
     del again
 
 
+@default_settings
 def test_history_can_be_cleared_and_actions_skipped(device):
     memory._record_memory_history(stacks="python")
     make(device)
@@ -227,6 +236,7 @@ def test_segments_and_statistics_agree(device):
     del tensors
 
 
+@default_settings
 def test_pytorchs_viewer_reads_a_dumped_snapshot(device, tmp_path):
     memory._record_memory_history(stacks="python")
     tensor = make(device, 40 * MIB)
@@ -268,6 +278,7 @@ def test_the_traceback_of_a_live_allocation_can_be_asked_for(device):
     assert memory._allocation_traceback(address) is None
 
 
+@default_settings
 def test_entries_carry_the_metadata_of_their_time(device):
     memory._record_memory_history(stacks="python")
     memory._set_memory_metadata("step 1")
@@ -362,6 +373,7 @@ def test_a_wrong_word_is_refused_with_the_right_ones(arguments):
         memory._record_memory_history(**arguments)
 
 
+@default_settings
 def test_profile_memory_shows_device_bytes(device, tmp_path):
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         with torch.profiler.record_function("keeps"):
@@ -436,6 +448,7 @@ def rewind(snapshot, index):
     return segments, live
 
 
+@default_settings
 @pytest.mark.parametrize("seed", range(3))
 def test_every_event_fits_the_state_that_later_events_lead_to(device, seed):
     random = Random(seed)
