@@ -4,7 +4,7 @@ A trace is a list of numbers: n > 0 allocates n bytes, and -1 frees the first al
 `python tests/benchmarks/traces.py NAME ...` records frozen ones anew, all of them without a name, which takes a minute.
 
 What is in use at the peak: `training` 566 MiB, of blocks that are mostly powers of two; `generate` 95 MiB, of which keys and values that grow to 5 MiB
-each have 61, which leaves much more behind than it needs; `training-768` 1018 MiB and `generate-768` 254 MiB, of models whose width is no power of two.
+each have 61, which leaves much more behind than it needs; `training-768` 973 MiB and `generate-768` 243 MiB, of models whose width is no power of two.
 """
 
 from __future__ import annotations

@@ -90,9 +90,8 @@ class Model:
         self.place(tensor.data_ptr(), size, pool)
         if not _C.memory_caching():
             self.uncached.add(tensor.data_ptr())
-        if size <= 65536:
-            with torch.openreg.stream(stream):
-                tensor.fill_(tag)
+        with torch.openreg.stream(stream):
+            (tensor if size <= 65536 else tensor[-64:]).fill_(tag)  # a large block has queued work too
         bisect.insort(self.live, (tensor.data_ptr(), size, tensor, stream, tag, pool and pool.id), key=lambda entry: entry[0])
 
     def place(self, address, size, pool):

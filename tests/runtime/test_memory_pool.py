@@ -215,3 +215,34 @@ def test_a_pool_that_is_released_before_its_routing_ends_goes_with_the_routing(d
     _C.end_allocate_to_pool(device.index, id)
     with pytest.raises(ValueError, match="no memory pool"):
         _C.memory_pool_use_count(device.index, id)
+
+
+def test_a_pool_that_is_released_while_its_request_fails_goes_too(python):
+    python(
+        """
+        import torch, torch_openreg
+        from torch_openreg import _C
+        pool = _C.new_memory_pool_id(True)
+        _C.retain_memory_pool(1, pool, False, False)
+        _C.begin_allocate_current_thread_to_pool(1, pool)
+
+        def let_go(*numbers):
+            _C.end_allocate_to_pool(1, pool)
+            while _C.memory_pool_use_count(1, pool) > 0:
+                _C.release_memory_pool(1, pool)
+            assert _C.memory_pool_use_count(1, pool) == 0, "the request has not ended"
+
+        torch.openreg.memory.attach_out_of_memory_observer(let_go)
+        try:
+            torch.empty(100 << 20, dtype=torch.uint8, device="openreg:1")
+        except torch.OutOfMemoryError:
+            pass
+        try:
+            _C.memory_pool_use_count(1, pool)
+        except ValueError as error:
+            assert "has no memory pool" in str(error)
+        else:
+            raise AssertionError("the pool is still there")
+        """,
+        env={"OPENREG_MEMORY": "64MiB"},
+    )
