@@ -225,6 +225,36 @@ def test_a_segment_with_queued_work_is_outgrown_only_when_the_work_is_done(pytho
     )
 
 
+def test_a_segment_that_is_freed_behind_the_event_is_not_outgrown_yet(python):
+    python(
+        OUTGROWING,
+        """
+        kept = block(1).fill_(1)    # the first fill waits, later ones do not
+        torch.openreg.synchronize(1)
+        torch.openreg.set_device(1)
+
+        def work():
+            for _ in range(50):
+                torch.openreg._sleep(1000)
+
+        work()
+        early = block(4).fill_(1)
+        del early
+        first = block(6)            # records the event, behind the work on the 4
+        passed = torch.openreg.Event()
+        passed.record()
+        work()
+        late = block(5).fill_(1)
+        del late
+        passed.synchronize()
+        second = block(8)
+        assert reserved() == 5 + 6 + 8 + 2, "the 5 has queued work, the 4 has not"
+        torch.openreg.synchronize(1)
+        """,
+        env={"OPENREG_SCHEDULE": "lazy"},
+    )
+
+
 # ---- Other streams ---------------------------------------------------------
 
 
