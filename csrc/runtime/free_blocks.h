@@ -52,7 +52,7 @@ class FreeBlocks {
   void insert_hole(Block* hole);
   void remove_hole(Block* hole);
 
-  // Note [Outgrown segments]
+  // For Note [Outgrown segments].
   Event passed;
   uint64_t passed_at = 0;  // the count of allocations when it was recorded; 0 = it was not
 
