@@ -313,7 +313,7 @@ void DeviceHeap::collect_garbage(const Request& request, Lock& lock) {
 // Note [Outgrown segments]. Without an event, as on a lost device, nothing goes back.
 void DeviceHeap::give_back_outgrown(const Request& request, Lock& lock) {
   FreeBlocks& home = request.home;
-  if (!request.cached || !request.large || home.pool().is_private()) return;
+  if (!request.cached || !request.large || home.pool().is_private() || captures_underway()) return;
   std::vector<Block*> outgrown;
   home.append_outgrown(outgrown, request.size_bytes);
   if (outgrown.empty()) return;
