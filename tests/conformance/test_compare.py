@@ -78,7 +78,7 @@ def test_the_entry_widens_the_tolerance():
         decorators = ()
 
     few_bits = dict(operator_tolerances(Entry, "forward"))
-    assert torch.float32 not in few_bits and few_bits[torch.float16] == (8 * 2**-10,) * 2
+    assert torch.float32 not in few_bits and few_bits[torch.float16] == (8 * 2**-10, 8 * 2**-10, 0)
     from torch.testing._internal.common_device_type import tol, toleranceOverride
     from torch.testing._internal.opinfo.core import DecorateInfo
 
@@ -88,4 +88,17 @@ def test_the_entry_widens_the_tolerance():
         DecorateInfo(toleranceOverride({torch.float64: tol(atol=1, rtol=1)}), "TestInductorOpInfo", "test_comprehensive"),
     )
     found = dict(operator_tolerances(Entry, "forward"))
-    assert found[torch.float32] == (1e-4, 1e-3) and torch.float64 not in found
+    assert found[torch.float32] == (1e-4, 1e-3, 0) and torch.float64 not in found
+
+
+def test_small_second_derivatives_may_be_off_by_units_of_the_largest():
+    class Entry:
+        decorators = ()
+
+    rules = Rules(torch.device("cpu"), floors=operator_tolerances(Entry, "gradgrad"))
+    expected = torch.tensor([1000.0, 1.0, float("inf")])
+    compare(expected, expected + torch.tensor([0.0, 0.001, 0.0]), rules)
+    with pytest.raises(Mismatch, match="not close"):
+        compare(expected, expected + torch.tensor([0.0, 0.003, 0.0]), rules)
+    with pytest.raises(Mismatch, match="not close"):
+        compare(expected, expected + torch.tensor([0.0, 0.001, 0.0]), Rules(torch.device("cpu"), floors=operator_tolerances(Entry, "gradient")))

@@ -10,7 +10,7 @@ from torch._prims.context import TorchRefsMode
 from torch.testing._internal.common_methods_invocations import python_ref_db
 
 from .. import modes, rows, samples
-from ..compare import operator_tolerances
+from ..compare import Tolerance, operator_tolerances
 
 
 @functools.cache
@@ -36,9 +36,8 @@ def tolerances(op, mode: str):
     """Those of the operator that it is a reference for, as well as its own."""
     own, torch_op = operator_tolerances(op, mode), getattr(op, "torch_opinfo", None)
     widest = dict(own)
-    for dtype, (rtol, atol) in operator_tolerances(torch_op, mode) if torch_op else ():
-        old = widest.get(dtype, (0.0, 0.0))
-        widest[dtype] = (max(old[0], rtol), max(old[1], atol))
+    for dtype, width in operator_tolerances(torch_op, mode) if torch_op else ():
+        widest[dtype] = widest.get(dtype, Tolerance()).widened(width)
     return tuple(widest.items())
 
 
