@@ -57,14 +57,6 @@ bool parse_bytes(const char* text, uint64_t* bytes) {
   return false;
 }
 
-bool parse_schedule(const char* text, Options* options) {
-  if (strcmp(text, "eager") == 0) return options->schedule = Schedule::eager, true;
-  if (strcmp(text, "lazy") == 0) return options->schedule = Schedule::lazy, true;
-  if (strncmp(text, "random:", 7) == 0 && parse_integer(text + 7, UINT64_MAX, &options->seed))
-    return options->schedule = Schedule::random, true;
-  return false;
-}
-
 // The number in a file like memory.max; UINT64_MAX for "max" or when there is none.
 uint64_t read_limit(const std::string& path) {
   FILE* file = fopen(path.c_str(), "re");
@@ -110,6 +102,20 @@ uint64_t cgroup_limit_bytes() {
 }
 
 }  // namespace
+
+bool is_option(const char* key) {
+  for (const char* known : {"devices", "memory", "schedule", "queue_bytes", "compute_units", "kernel_view"})
+    if (strcmp(key, known) == 0) return true;
+  return false;
+}
+
+bool parse_schedule(const char* text, Options* options) {
+  if (strcmp(text, "eager") == 0) return options->schedule = Schedule::eager, true;
+  if (strcmp(text, "lazy") == 0) return options->schedule = Schedule::lazy, true;
+  if (strncmp(text, "random:", 7) == 0 && parse_integer(text + 7, UINT64_MAX, &options->seed))
+    return options->schedule = Schedule::random, true;
+  return false;
+}
 
 int32_t available_cpus() {
   cpu_set_t set;

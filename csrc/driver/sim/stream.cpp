@@ -94,7 +94,7 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
     const uint64_t end = queue.publish(size);
     if (end_position) *end_position = end;
     if (__builtin_expect(!stream.worker_started.load(std::memory_order_relaxed), 0) &&
-        stream.chip->options.schedule == Schedule::eager)
+        stream.chip->schedule.load(std::memory_order_relaxed) == Schedule::eager)
       start_worker(stream);
   }
   announce_task(stream);
