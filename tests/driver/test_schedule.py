@@ -229,6 +229,39 @@ def test_a_task_that_waits_for_itself_is_refused_instead_of_hanging(start_sim, s
     assert seen[0][0] == hal.INTERNAL and "never happen" in seen[0][1]
 
 
+def test_the_log_has_what_each_thread_queued_and_what_ran(start_sim, tasks, tmp_path):
+    d = start_sim(schedule="random:4", schedule_log=tmp_path / "order")
+    first, second, log = d.stream(), d.stream(1), tasks.log()
+    one, two = d.state(first).stream_id, d.state(second).stream_id
+
+    def queue(stream, name):
+        for value in range(3):
+            tasks.append(d, stream, log, value, name=name)
+
+    queue(first, b"mul")
+    thread = threading.Thread(target=queue, args=(second, b"add"))
+    thread.start()
+    thread.join()
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    d.ok(d.device_synchronize(1, hal.NEVER, None))
+    lines = (tmp_path / "order").read_text().splitlines()
+    first_thread = lines[0].split()[1]
+    second_thread = lines[3].split()[1]
+    assert lines[:6] == [f"queue {first_thread} {one} mul"] * 3 + [f"queue {second_thread} {two} add"] * 3 and first_thread != second_thread
+    assert sorted(lines[6:]) == sorted([f"run {one} mul"] * 3 + [f"run {two} add"] * 3)
+    while d.exchange("schedule", "eager")[0] == hal.NOT_READY:
+        pass
+    queue(first, b"sub")
+    d.ok(d.sync(first)[0])
+    assert len((tmp_path / "order").read_text().splitlines()) == 12  # of random only
+
+
+def test_a_log_that_cannot_be_written_stops_the_start(sim_path, tmp_path):
+    d = hal.Driver(sim_path)
+    pair = (hal.Option * 1)(hal.Option(b"schedule_log", str(tmp_path / "no" / "order").encode()))
+    assert d.init(pair, 1) == hal.INVALID_VALUE and "cannot be written" in d.message()
+
+
 # ---- Changing the schedule ----
 
 

@@ -185,6 +185,14 @@ def test_a_long_queue_runs_by_itself_when_it_is_full(python, schedule):
     )
 
 
+def test_the_order_of_a_random_schedule_can_be_recorded(python, tmp_path):
+    logs = []
+    for run in range(2):
+        python(RACE, env={"OPENREG_SCHEDULE": "random:1", "OPENREG_SCHEDULE_LOG": str(tmp_path / str(run))})
+        logs.append((tmp_path / str(run)).read_text())
+    assert logs[0] == logs[1] and "aten::mul_" in logs[0] and "\nrun " in logs[0]
+
+
 # ---- torch.openreg.schedule -------------------------------------------------
 
 

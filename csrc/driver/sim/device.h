@@ -11,6 +11,7 @@
 #include "driver/sim/memory.h"
 #include "driver/sim/options.h"
 #include "driver/sim/random_schedule.h"
+#include "driver/sim/schedule_log.h"
 #include "hal/openreg_hal.h"
 
 namespace openreg::sim {
@@ -40,6 +41,7 @@ struct Chip {
   std::vector<std::unique_ptr<Device>> devices;
   HostMemory host_memory;
   RandomSchedule random;
+  ScheduleLog log;
   std::atomic<Schedule> schedule{Schedule::eager};  // see Note [Changing the schedule] to write
 
   std::mutex registry_mutex;

@@ -77,6 +77,8 @@ openreg_status init(const openreg_option* given, size_t count) {
       return fail(OPENREG_INVALID_VALUE, "init: the driver is started already; call shutdown first");
     auto chip = std::make_unique<Chip>();
     if (openreg_status status = parse_options(given, count, &chip->options)) return status;
+    const char* log = chip->options.schedule_log.c_str();
+    if (log[0] && !chip->log.open(log)) return fail(OPENREG_INVALID_VALUE, "option schedule_log: %s cannot be written", log);
     chip->spin = available_cpus() > 1;
     chip->schedule.store(chip->options.schedule, std::memory_order_relaxed);
     chip->seed = chip->options.seed;

@@ -104,7 +104,7 @@ uint64_t cgroup_limit_bytes() {
 }  // namespace
 
 bool is_option(const char* key) {
-  for (const char* known : {"devices", "memory", "schedule", "queue_bytes", "compute_units", "kernel_view"})
+  for (const char* known : {"devices", "memory", "schedule", "schedule_log", "queue_bytes", "compute_units", "kernel_view"})
     if (strcmp(key, known) == 0) return true;
   return false;
 }
@@ -155,6 +155,8 @@ openreg_status parse_options(const openreg_option* given, size_t count, Options*
     } else if (strcmp(key, "schedule") == 0) {
       if (!parse_schedule(value, &parsed))
         return fail(OPENREG_INVALID_VALUE, "option schedule: '%s' is not eager, lazy or random:SEED", value);
+    } else if (strcmp(key, "schedule_log") == 0) {
+      parsed.schedule_log = value;
     } else if (strcmp(key, "queue_bytes") == 0) {
       if (!parse_bytes(value, &number) || number < 4096 || number > kGiB)
         return fail(OPENREG_INVALID_VALUE, "option queue_bytes: '%s' is not a size from 4KiB to 1GiB", value);
@@ -166,7 +168,7 @@ openreg_status parse_options(const openreg_option* given, size_t count, Options*
       parsed.compute_units = static_cast<int32_t>(number);
     } else {
       return fail(OPENREG_INVALID_VALUE,
-                  "unknown option '%s'; the simulator knows devices, memory, schedule, queue_bytes, compute_units and kernel_view", key);
+                  "unknown option '%s'; the simulator knows devices, memory, schedule, schedule_log, queue_bytes, compute_units and kernel_view", key);
     }
   }
   if (parsed.memory_bytes == 0) {
