@@ -49,7 +49,7 @@ if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
 DRIVER_SOURCES = {
     "sim": """
         capture compute_slots copy device driver event executor failure fault_report graph host_memory ipc launch memory options process
-        random_schedule reservation schedule shared_event status stream worker
+        random_schedule reservation schedule schedule_log shared_event status stream worker
     """,
     "null": """
         copy device driver event host_memory launch memory status stream
@@ -59,7 +59,7 @@ DRIVER_SOURCES = {
 TORCH_SOURCES = """
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
-    runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/out_of_memory runtime/storage runtime/stream
+    runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/out_of_memory runtime/schedule runtime/storage runtime/stream
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/layer_norm
     aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
     aten/softmax aten/tensor_split aten/windows

@@ -10,6 +10,7 @@ the latest possible moment, when the first device is used, and handed to the ext
 | OPENREG_DEVICES | number of simulated devices | 2 |
 | OPENREG_MEMORY | memory per device: `8GiB`, `512MiB`, or bytes | chosen by the driver |
 | OPENREG_SCHEDULE | `eager`, `lazy` or `random:SEED` | `eager` |
+| OPENREG_SCHEDULE_LOG | a file for what `random:SEED` queues and runs, in order | none |
 | OPENREG_KERNEL_VIEW | `on`, or `off`: the host cannot map device memory, operators stage copies | `on` |
 | OPENREG_VISIBLE_DEVICES | the devices this process sees, in its order: `1,0`; empty for none | all |
 
@@ -92,6 +93,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         options["memory"] = _parse_memory("OPENREG_MEMORY", environ["OPENREG_MEMORY"])
     if environ.get("OPENREG_SCHEDULE"):
         options["schedule"] = _parse_schedule("OPENREG_SCHEDULE", environ["OPENREG_SCHEDULE"])
+    if environ.get("OPENREG_SCHEDULE_LOG"):
+        options["schedule_log"] = os.path.abspath(environ["OPENREG_SCHEDULE_LOG"])
     if environ.get("OPENREG_KERNEL_VIEW"):
         options["kernel_view"] = _parse_kernel_view("OPENREG_KERNEL_VIEW", environ["OPENREG_KERNEL_VIEW"])
     options.update(_overrides)

@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 #define OPENREG_HAL_MAJOR 1
-#define OPENREG_HAL_MINOR 2
+#define OPENREG_HAL_MINOR 3
 
 /* ---- Status ----------------------------------------------------------------
  * Values, never exceptions: nothing throws, aborts or exits across this line. */
@@ -401,6 +401,14 @@ typedef struct openreg_driver {
   /* (optional) Writes the graph to a file in the DOT language: an ellipse for each operation with its name, an edge for each order.
    * INVALID_VALUE when the file cannot be written. Default: as capture_begin. */
   openreg_status (*graph_dump)(openreg_graph graph, const char* path);
+
+  /* -- options that change (1.3) -- */
+
+  /* (optional) Replaces the value of an option of init while the driver runs; null leaves it. The value that held until then comes in `before`
+   * (may be null), NUL-terminated. NOT_READY, and nothing changes, while work is queued or running: no task sees two values; synchronize and
+   * try again. UNSUPPORTED for an option that cannot change, INVALID_VALUE for an unknown option, a bad value, a `before` of too few bytes, and
+   * for a change while a stream is being captured (the capture stays valid). Default (null or UNSUPPORTED): options are constant. */
+  openreg_status (*option_exchange)(const char* key, const char* value, char* before, uint64_t bytes);
 } openreg_driver;
 
 /* The one exported symbol. Returns OK and the table (static storage of the driver), or UNSUPPORTED when the driver does not

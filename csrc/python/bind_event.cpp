@@ -39,6 +39,12 @@ py::bytes ipc_handle(py::handle object) {
   return event->ipc_handle();
 }
 
+// 0 before the first record.
+uintptr_t native_handle(py::handle object) {
+  const auto* event = static_cast<const Event*>(as_event(object)->event.eventId());
+  return event == nullptr ? 0 : reinterpret_cast<uintptr_t>(event->handle());
+}
+
 }  // namespace
 
 void bind_event(py::module_& m) {
@@ -46,6 +52,7 @@ void bind_event(py::module_& m) {
                             [](py::handle start, py::handle end) { return as_event(start)->event.elapsedTime(as_event(end)->event); }));
   m.def("make_interprocess", torch::wrap_pybind_function(make_interprocess));
   m.def("open_interprocess", torch::wrap_pybind_function(open_interprocess));
+  m.def("event_native_handle", torch::wrap_pybind_function(native_handle));
   m.def("ipc_handle", torch::wrap_pybind_function(ipc_handle));
 }
 

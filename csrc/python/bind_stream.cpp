@@ -1,4 +1,4 @@
-// Streams, and the callbacks by which waits and launches ask Python.
+// Streams, schedules, and the callbacks by which waits and launches ask Python.
 #include <torch/csrc/Exceptions.h>
 
 #include <chrono>
@@ -10,6 +10,7 @@
 #include "runtime/device.h"
 #include "runtime/error.h"
 #include "runtime/launch.h"
+#include "runtime/schedule.h"
 #include "runtime/stream.h"
 
 namespace py = pybind11;
@@ -80,6 +81,12 @@ void bind_stream(py::module_& m) {
   m.def("stream_native_handle", wrap_pybind_function([](int64_t id, int device) {
           return reinterpret_cast<uintptr_t>(stream_handle(as_stream(id, checked(device))));
         }));
+  m.def("external_stream", wrap_pybind_function([](uintptr_t handle, int device) {
+          return as_tuple(external_stream(reinterpret_cast<openreg_stream>(handle), checked(device)));
+        }));
+  m.def("stream_priority", wrap_pybind_function([](int64_t id, int device) { return stream_priority(as_stream(id, checked(device))); }));
+  m.def("exchange_schedule", wrap_pybind_function_no_gil([](const std::string& schedule) { return exchange_schedule(schedule); }));
+  m.def("current_schedule", wrap_pybind_function_no_gil([]() { return current_schedule(); }));
   m.def("sleep", wrap_pybind_function_no_gil([](uint64_t cycles) { sleep(cycles); }));
 }
 

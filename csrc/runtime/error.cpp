@@ -15,6 +15,7 @@
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/launch.h"
+#include "runtime/schedule.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -96,6 +97,7 @@ void throw_late_error(const openreg_error& error) {
             "to raise it at the call, or OPENREG_LAUNCH_TRACE=1 to see where it was launched.";
   }
   text << " Work queued on the stream behind it was skipped; the stream can be used again.";
+  if (const std::string schedule = current_schedule(); schedule.rfind("random:", 0) == 0) text << " The schedule was " << schedule << ".";
   throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, error.status, text.str());
 }
 

@@ -38,6 +38,7 @@ class OPENREG_API Event {
   // Milliseconds on the device clock from this event to `end`.
   double elapsed_ms(const Event& end) const;
   bool recorded() const { return handle_ != nullptr; }
+  openreg_event handle() const { return handle_; }  // the driver's; null before the first record
 
  private:
   openreg_event handle_ = nullptr;

@@ -29,7 +29,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Stream getStream(c10::Device device) const override { return current_stream(resolve(device)); }
   c10::Stream getDefaultStream(c10::Device device) const override { return default_stream(resolve(device)); }
   c10::Stream getStreamFromGlobalPool(c10::Device device, bool high_priority) const override {
-    return stream_from_pool(resolve(device), high_priority ? -1 : 0);
+    return stream_from_pool(resolve(device), high_priority ? kGreatestPriority : 0);
   }
   c10::Stream getNewStream(c10::Device device, int priority) const override { return stream_from_pool(resolve(device), priority); }
   c10::Stream exchangeStream(c10::Stream stream) const override { return exchange_stream(stream); }

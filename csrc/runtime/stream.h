@@ -1,8 +1,9 @@
 // Streams: the pool behind c10::Stream, and the calling thread's current stream of each device.
 //
 // Ids. 0 is the default stream of its device (c10::Stream::DEFAULT). Pooled streams have ids that no other device uses:
-// ((device * 2 + high) * 32 + slot) + 1. Streams live as long as the process, because torch.Stream has no destructor call;
-// the pool has 32 per device and priority and hands them out in turn.
+// ((device * 4 - priority) * 32 + slot) + 1. They live as long as the process, because torch.Stream has no destructor call;
+// the pool has 32 per device and priority and hands them out in turn. The id of a stream that somebody else created with the driver is its
+// handle; handles are greater than all other ids.
 #pragma once
 
 #include <c10/core/Stream.h>
@@ -15,6 +16,7 @@
 namespace openreg {
 
 constexpr int kStreamsPerPool = 32;
+constexpr int kGreatestPriority = -3;  // of pooled streams; a device with a narrower range takes the nearest
 
 // The calling thread's current stream of the device. The device must exist. Hot.
 OPENREG_API c10::Stream current_stream(c10::DeviceIndex device) noexcept;
@@ -23,8 +25,15 @@ OPENREG_API c10::Stream default_stream(c10::DeviceIndex device) noexcept;
 // Makes the stream current for its device (and only that) on the calling thread; returns the one before.
 OPENREG_API c10::Stream exchange_stream(c10::Stream stream);
 
-// The next pooled stream; a negative priority takes the high-priority pool.
+// The next pooled stream of the priority, or of the nearest from 0 to kGreatestPriority.
 OPENREG_API c10::Stream stream_from_pool(c10::DeviceIndex device, int priority);
+
+// A stream that somebody else created with the driver, and destroys after its last use here. Throws ValueError when the driver does not
+// know the handle, or knows it as a stream of another device.
+OPENREG_API c10::Stream external_stream(openreg_stream handle, c10::DeviceIndex device);
+
+// The priority that the driver gave the stream.
+OPENREG_API int stream_priority(c10::Stream stream);
 
 // The driver's handle, created at first use. Throws for an id that this device never handed out. Any thread; hot.
 OPENREG_API openreg_stream stream_handle(c10::Stream stream);
@@ -38,7 +47,7 @@ OPENREG_API bool query_stream(c10::Stream stream);
 // that the caller lends a task must not die with an exception.
 OPENREG_API void synchronize_stream(c10::Stream stream);
 
-// The streams of all devices that ever had work.
+// The streams of all devices that ever had work, and the external ones that still exist.
 std::vector<c10::Stream> used_streams();
 
 // Prints one line per stream of the device that has queued work, for stall reports.

@@ -241,3 +241,107 @@ def test_several_threads_copy_at_once(device):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+# ---- Stream order, row by row of what cuda documents ------------------------
+#
+# Nothing runs unasked in these blocks, so what is in host memory shows which work has run.
+
+DELAYED = ["lazy", "random:1", "random:2"]
+
+
+@pytest.fixture
+def numbers(device):
+    """(tensor, result) on the device, after a first call of each kind that the tests make, because that one waits."""
+    x, y = torch.zeros(1 << 14, device=device), torch.zeros(1 << 14, device=device)
+    x.fill_(0)
+    y.copy_(x + 0)
+    torch.openreg.synchronize(device)
+    return x, y
+
+
+@pytest.mark.parametrize("schedule", DELAYED)
+def test_from_the_device_to_pinned_memory_in_stream_order(schedule, numbers, device):
+    x, pinned = numbers[0], torch.zeros(1 << 14).pin_memory()
+    with torch.openreg.schedule(schedule):
+        x.fill_(1)
+        pinned.copy_(x, non_blocking=True)
+        x.fill_(2)
+        assert pinned.eq(0).all()
+        torch.openreg.current_stream(device).synchronize()
+        assert pinned.eq(1).all()
+        pinned.copy_(x)  # waits
+        assert pinned.eq(2).all()
+
+
+@pytest.mark.parametrize("schedule", DELAYED)
+def test_from_pinned_memory_to_the_device_in_stream_order(schedule, numbers, device):
+    (x, y), pinned = numbers, torch.ones(1 << 14).pin_memory()
+    with torch.openreg.schedule(schedule):
+        x.fill_(5)
+        x.copy_(pinned, non_blocking=True)
+        y.copy_(x)
+        x.fill_(7)
+        pinned.fill_(3)  # too early: the copy has not read it
+        torch.openreg.current_stream(device).synchronize()
+        assert y.eq(3).all() and x.eq(7).all()
+        x.copy_(pinned)  # waits
+        pinned.fill_(4)
+        assert x.eq(3).all()
+
+
+@pytest.mark.parametrize("size", [8, 1 << 14])
+@pytest.mark.parametrize("non_blocking", [False, True])
+@pytest.mark.parametrize("schedule", DELAYED)
+def test_pageable_memory_is_free_when_the_call_returns(schedule, non_blocking, size, numbers):
+    x, y = (tensor[:size] for tensor in numbers)
+    source, target = torch.ones(size), torch.zeros(size)
+    with torch.openreg.schedule(schedule):
+        x.fill_(5)
+        x.copy_(source, non_blocking=non_blocking)
+        source.fill_(3)
+        y.copy_(x)
+        x.fill_(7)
+        target.copy_(y, non_blocking=non_blocking)
+        assert target.eq(1).all() and x.eq(7).all()
+
+
+@pytest.mark.parametrize("schedule", DELAYED)
+def test_within_a_device_in_the_order_of_the_stream_and_of_no_other(schedule, numbers, device):
+    (x, y), side, pinned = numbers, torch.openreg.Stream(device), torch.zeros(1 << 14).pin_memory()
+    with torch.openreg.schedule(schedule):
+        x.fill_(1)
+        y.copy_(x)
+        x.fill_(2)
+        if schedule == "lazy":
+            with torch.openreg.stream(side):
+                pinned.copy_(y, non_blocking=True)
+                side.synchronize()
+            assert pinned.eq(0).all()  # side does not wait for the current stream
+        side.wait_stream(torch.openreg.current_stream(device))
+        with torch.openreg.stream(side):
+            pinned.copy_(y, non_blocking=True)
+        side.synchronize()
+        assert pinned.eq(1).all()
+
+
+@pytest.mark.parametrize("schedule", DELAYED)
+def test_between_devices_in_the_order_of_both_current_streams_and_of_no_other(schedule, numbers, device):
+    x, other = numbers[0], torch.device("openreg", 1 - device.index)
+    y, ones = torch.zeros(1 << 14, device=other), torch.ones(1 << 14, device=other)
+    y.fill_(0)
+    here, there = torch.openreg.Stream(device), torch.openreg.Stream(other)
+    elsewhere, result = (torch.zeros(1 << 14).pin_memory() for _ in range(2))
+    with torch.openreg.schedule(schedule), torch.openreg.stream(here), torch.openreg.stream(there):
+        x.fill_(1)  # on `here`
+        y.fill_(9)  # on `there`
+        y.copy_(x, non_blocking=True)
+        x.fill_(2)
+        result.copy_(y, non_blocking=True)
+        with torch.openreg.stream(torch.openreg.default_stream(other)):
+            elsewhere.copy_(ones, non_blocking=True)
+        there.synchronize()
+        assert result.eq(1).all()
+        if schedule == "lazy":
+            assert elsewhere.eq(0).all()
+        assert x.eq(2).all() and elsewhere.sum() in (0, 1 << 14)

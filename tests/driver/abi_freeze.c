@@ -142,3 +142,6 @@ ENTRY(graph_launch, 48);
 ENTRY(graph_destroy, 49);
 ENTRY(graph_update, 50);
 ENTRY(graph_dump, 51);
+
+/* 1.3 */
+ENTRY(option_exchange, 52);

@@ -116,12 +116,13 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("graph_destroy", [Graph]),
     ("graph_update", [Graph, Graph]),
     ("graph_dump", [Graph, text]),
+    ("option_exchange", [text, text, ptr, u64]),
 ]
 OPTIONAL = {
     "mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes",
     "mem_export", "mem_import", "mem_close", "event_create_shared", "event_export", "event_import",
     "capture_begin", "capture_end", "stream_capture_info", "capture_exchange_mode", "graph_launch", "graph_destroy",
-    "graph_update", "graph_dump",
+    "graph_update", "graph_dump", "option_exchange",
 }  # fmt: skip
 
 
@@ -209,6 +210,12 @@ class Driver:
         state, number = i32(), u64()
         self.ok(self.stream_capture_info(stream, c.byref(state), c.byref(number)))
         return ("none", "active", "invalid")[state.value], number.value
+
+    def exchange(self, key, value=None):
+        """(status, the value before) of option_exchange."""
+        before = c.create_string_buffer(64)
+        status = self.option_exchange(key.encode(), None if value is None else value.encode(), c.cast(before, ptr), len(before))
+        return status, before.value.decode()
 
     def state(self, stream):
         info = StreamInfo(struct_size=c.sizeof(StreamInfo))

@@ -227,3 +227,151 @@ def test_a_task_that_waits_for_itself_is_refused_instead_of_hanging(start_sim, s
     d.call(stream, lambda: seen.append((d.sync(stream)[0], d.message())))
     d.ok(d.sync(stream)[0])
     assert seen[0][0] == hal.INTERNAL and "never happen" in seen[0][1]
+
+
+def test_the_log_has_what_each_thread_queued_and_what_ran(start_sim, tasks, tmp_path):
+    d = start_sim(schedule="random:4", schedule_log=tmp_path / "order")
+    first, second, log = d.stream(), d.stream(1), tasks.log()
+    one, two = d.state(first).stream_id, d.state(second).stream_id
+
+    def queue(stream, name):
+        for value in range(3):
+            tasks.append(d, stream, log, value, name=name)
+
+    queue(first, b"mul")
+    thread = threading.Thread(target=queue, args=(second, b"add"))
+    thread.start()
+    thread.join()
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    d.ok(d.device_synchronize(1, hal.NEVER, None))
+    lines = (tmp_path / "order").read_text().splitlines()
+    first_thread = lines[0].split()[1]
+    second_thread = lines[3].split()[1]
+    assert lines[:6] == [f"queue {first_thread} {one} mul"] * 3 + [f"queue {second_thread} {two} add"] * 3 and first_thread != second_thread
+    assert sorted(lines[6:]) == sorted([f"run {one} mul"] * 3 + [f"run {two} add"] * 3)
+    while d.exchange("schedule", "eager")[0] == hal.NOT_READY:
+        pass
+    queue(first, b"sub")
+    d.ok(d.sync(first)[0])
+    assert len((tmp_path / "order").read_text().splitlines()) == 12  # of random only
+
+
+def test_a_log_that_cannot_be_written_stops_the_start(sim_path, tmp_path):
+    d = hal.Driver(sim_path)
+    pair = (hal.Option * 1)(hal.Option(b"schedule_log", str(tmp_path / "no" / "order").encode()))
+    assert d.init(pair, 1) == hal.INVALID_VALUE and "cannot be written" in d.message()
+
+
+# ---- Changing the schedule ----
+
+
+def test_the_schedule_changes_when_nothing_is_queued(start_sim, tasks):
+    d = start_sim()
+    stream, log = d.stream(), tasks.log()
+    gate = tasks.gate(d, stream)
+    while gate.entered.value == 0:
+        time.sleep(0.001)
+    assert d.exchange("schedule", "lazy") == (hal.NOT_READY, "")
+    assert d.exchange("schedule") == (hal.OK, "eager")
+    gate.open()
+    d.ok(d.sync(stream)[0])
+    while (answer := d.exchange("schedule", "lazy"))[0] == hal.NOT_READY:
+        pass  # the worker gives the stream up a moment after the wait for it has ended
+    assert answer == (hal.OK, "eager")
+
+    tasks.append(d, stream, log, 1)  # the stream has a worker, which stands aside now
+    tasks.append(d, d.stream(1), log, 2)
+    time.sleep(0.1)
+    assert log.list() == [] and d.exchange("schedule", "eager")[0] == hal.NOT_READY
+    assert d.stream_query(stream) == hal.OK and log.list() == [1]  # polling makes progress
+    d.ok(d.device_synchronize(1, hal.NEVER, None))
+    assert d.exchange("schedule", "eager") == (hal.OK, "lazy")
+
+    tasks.append(d, stream, log, 3)
+    deadline = time.monotonic() + 20
+    while log.count < 3:  # the worker is back
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert log.list() == [1, 2, 3]
+
+
+def test_a_wait_with_a_limit_runs_tasks_while_workers_stand_aside(start_sim, tasks):
+    d = start_sim()
+    stream, log = d.stream(), tasks.log()
+    tasks.append(d, stream, log, 1)
+    d.ok(d.sync(stream)[0])
+    while d.exchange("schedule", "lazy")[0] == hal.NOT_READY:
+        pass
+    tasks.append(d, stream, log, 2)
+    d.ok(d.sync(stream, 10_000_000_000)[0])
+    assert log.list() == [1, 2]
+
+
+def test_streams_are_destroyed_under_another_schedule_than_they_began_with(start_sim, tasks):
+    d = start_sim()
+    streams, log = [d.stream() for _ in range(4)], tasks.log()
+    for stream in streams:
+        tasks.append(d, stream, log, 1)
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    while d.exchange("schedule", "lazy")[0] == hal.NOT_READY:
+        pass
+    for stream in streams:
+        tasks.append(d, stream, log, 2)
+        d.ok(d.stream_destroy(stream))
+    d.ok(d.device_synchronize(0, hal.NEVER, None))
+    assert log.list() == [1] * 4 + [2] * 4
+
+
+def test_each_random_schedule_begins_with_its_seed(start_sim, tasks):
+    d = start_sim(schedule="lazy")
+    streams, orders = [d.stream() for _ in range(4)], []
+    for schedule in ("random:5", "random:6", "random:5"):
+        log = tasks.log()
+        assert d.exchange("schedule", schedule)[0] == hal.OK
+        for value in range(20):
+            tasks.append(d, streams[value % 4], log, value)
+        d.ok(d.device_synchronize(0, hal.NEVER, None))
+        orders.append(log.list())
+    assert orders[0] == orders[2] != orders[1]
+    assert d.exchange("schedule", "lazy") == (hal.OK, "random:5")
+
+
+def test_what_cannot_change_is_refused_and_changes_nothing(start_sim):
+    d = start_sim(schedule="random:3")
+    for key, value, status, word in [("schedule", "fast", hal.INVALID_VALUE, "fast"), ("schedule", "random:", hal.INVALID_VALUE, "random:"),
+                                     ("devices", "3", hal.UNSUPPORTED, "devices"), ("color", "red", hal.INVALID_VALUE, "color")]:
+        assert d.exchange(key, value)[0] == status and word in d.message()
+    assert d.option_exchange(None, None, None, 0) == hal.INVALID_VALUE
+    assert d.option_exchange(b"schedule", None, ctypes.create_string_buffer(4).raw, 4) == hal.INVALID_VALUE
+    stream = d.stream()
+    d.ok(d.capture_begin(stream, 0))
+    assert d.exchange("schedule", "eager")[0] == hal.INVALID_VALUE and "captured" in d.message()
+    assert d.exchange("schedule") == (hal.OK, "random:3")
+    d.ok(d.graph_destroy(d.end_capture(stream)))  # the capture was not spoiled
+    assert d.exchange("schedule", "eager") == (hal.OK, "random:3")
+
+
+def test_threads_that_work_while_the_schedule_changes(start_sim, tasks):
+    d = start_sim()
+    logs = [tasks.log() for _ in range(3)]
+
+    def work(log):
+        stream = d.stream()
+        for value in range(400):
+            tasks.append(d, stream, log, value)
+            if value % 7 == 0:
+                d.ok(d.sync(stream)[0])
+            if value % 5 == 0:
+                d.stream_query(stream)
+        d.ok(d.sync(stream)[0])
+
+    threads = [threading.Thread(target=work, args=(log,)) for log in logs]
+    for thread in threads:
+        thread.start()
+    changes = 0
+    while any(thread.is_alive() for thread in threads):
+        status, _ = d.exchange("schedule", ("lazy", "random:1", "eager")[changes % 3])
+        changes += status == hal.OK
+    for thread in threads:
+        thread.join()
+    assert all(log.list() == list(range(400)) for log in logs)

@@ -1,7 +1,9 @@
 """Streams: which is current, who waits for whom, ids and priorities, waiting, and threads."""
 
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -386,3 +388,160 @@ def test_many_streams_share_the_machine(device):
             results.append(torch.full((16,), number, device=device) * 2)
     torch.openreg.synchronize(device)
     assert [int(result[0]) for result in results] == [2 * number for number in range(64)]
+
+
+# ---- Handles, priorities, external streams ----------------------------------
+
+
+def test_a_stream_has_the_priority_that_it_was_asked_for(device):
+    least, greatest = torch.openreg.Stream.priority_range()
+    for priority in range(greatest, least + 1):
+        assert torch.openreg.Stream(device, priority=priority).priority == priority
+    assert torch.openreg.Stream(device, priority=-1000).priority == greatest
+    assert torch.openreg.Stream(device, priority=1000).priority == least
+    assert torch.openreg.default_stream(device).priority == 0
+
+
+def test_handles_pass_to_c_functions(device):
+    stream, event = torch.openreg.Stream(device), torch.openreg.Event()
+    assert stream._as_parameter_.value == stream.openreg_stream == stream.native_handle
+    assert event.openreg_event == 0 and event._as_parameter_.value is None
+    event.record(stream)
+    assert event.openreg_event != 0 and event._as_parameter_.value == event.openreg_event
+    with pytest.raises(NotImplementedError, match="external"):
+        torch.openreg.Event(external=True)
+
+
+@pytest.fixture
+def hal():
+    """The driver's own table, as a C library has it that was loaded beside torch."""
+    torch.openreg.init()
+    sys.path.insert(0, str(Path(__file__).parents[1] / "driver"))
+    try:
+        import hal as module
+    finally:
+        sys.path.pop(0)
+    return module.Driver(torch_openreg._C.driver_info()["path"])
+
+
+def test_an_external_stream_is_a_stream(hal, device):
+    handle = hal.stream(device.index)
+    stream = torch.openreg.ExternalStream(handle.value, device)
+    try:
+        assert isinstance(stream, torch.openreg.Stream) and stream.device == device and stream.openreg_stream == handle.value
+        assert stream == torch.openreg.get_stream_from_external(handle.value, device) and stream != torch.openreg.Stream(device)
+        assert repr(stream) == f"torch.openreg.ExternalStream(device={device}, openreg_stream={handle.value:#x})"
+        value = torch.zeros(8, device=device)
+        stream.wait_stream(torch.openreg.current_stream(device))
+        with torch.openreg.stream(stream):
+            assert torch.openreg.current_stream() == stream and torch.openreg.current_device() == device.index
+            torch.openreg._sleep(BUSY_NS)
+            value.fill_(3)
+            event = stream.record_event()
+        assert not stream.query() and not event.query()
+        torch.openreg.current_stream(device).wait_event(event)
+        assert (value + 1).tolist() == [4] * 8 and stream.query()
+        with stream:
+            value.add_(1)
+            inside = value * 2
+        value.record_stream(stream)
+        stream.synchronize()
+        assert inside.tolist() == [8] * 8
+        del value, inside
+    finally:
+        del stream
+    assert hal.state(handle).queued == 0  # it is still there
+    hal.ok(hal.stream_destroy(handle))
+
+
+def test_work_of_the_library_and_of_torch_on_one_stream_runs_in_order(hal, device):
+    handle = hal.stream(device.index)
+    stream = torch.openreg.ExternalStream(handle.value, device)
+    value = torch.zeros(1, device=device)
+    stream.wait_stream(torch.openreg.current_stream(device))
+    with torch.openreg.stream(stream):
+        value.add_(1)
+        hal.ok(hal.fill(handle, value.data_ptr(), 0, 4, None))
+        value.add_(5)
+        seen = value.to("cpu")
+    hal.ok(hal.sync(handle)[0])
+    assert seen.item() == 5
+    hal.ok(hal.stream_destroy(handle))
+
+
+def test_backward_runs_on_the_external_stream_of_the_forward(hal, device):
+    handle = hal.stream(device.index)
+    stream = torch.openreg.ExternalStream(handle.value, device)
+    weight = torch.ones(4, device=device, requires_grad=True)
+    stream.wait_stream(torch.openreg.current_stream(device))
+    seen = []
+    with torch.openreg.stream(stream):
+        product = weight * 3
+        product.register_hook(lambda gradient: seen.append(torch.openreg.current_stream(device)))
+        product.sum().backward()
+    torch.openreg.current_stream(device).wait_stream(stream)
+    assert weight.grad.tolist() == [3] * 4 and seen == [stream]
+    del product
+    torch.openreg.synchronize(device)
+    hal.ok(hal.stream_destroy(handle))
+
+
+def test_what_is_no_stream_of_the_device_is_no_external_stream(hal):
+    handle = hal.stream(1)
+    with pytest.raises(ValueError, match="is not on openreg:0"):
+        torch.openreg.ExternalStream(handle.value, 0)
+    with pytest.raises(ValueError, match="knows no stream"):
+        torch.openreg.ExternalStream(12345, 0)
+    stream = torch.openreg.ExternalStream(handle.value, 1)
+    hal.ok(hal.stream_destroy(handle))
+    with pytest.raises(ValueError, match="not a live stream"):
+        stream.synchronize()
+    with pytest.raises(ValueError, match="knows no stream"):
+        torch.openreg.ExternalStream(handle.value, 1)
+
+
+# ---- Autograd and streams, under schedules that run nothing unasked ---------
+
+
+@pytest.mark.filterwarnings("ignore:The AccumulateGrad node's stream does not match")
+@pytest.mark.parametrize("schedule", ["lazy", "random:1", "random:2"])
+def test_backward_runs_on_the_streams_of_the_forward_and_joins_at_the_end(device, schedule):
+    def step():
+        used.clear()
+        weight = torch.ones(64, device=device, requires_grad=True)
+        outer = torch.openreg.current_stream(device)
+        for stream in (first, second):
+            stream.wait_stream(outer)
+        with torch.openreg.stream(first):
+            left = weight * 2
+            left.register_hook(lambda gradient: used.__setitem__("left", torch.openreg.current_stream(device)))
+            left = left.sin()
+        with torch.openreg.stream(second):
+            right = weight * 5
+            right.register_hook(lambda gradient: used.__setitem__("right", torch.openreg.current_stream(device)))
+            right = right.cos()
+        outer.wait_stream(first)
+        outer.wait_stream(second)
+        (left + right).sum().backward()
+        return weight.grad  # read on the current stream without another wait
+
+    used = {}
+    first, second = torch.openreg.Stream(device), torch.openreg.Stream(device)
+    with torch.openreg.device(device):
+        step()
+        with torch.openreg.schedule(schedule):
+            gradient = step()
+            result = gradient.cpu()
+    weight = torch.ones(64, requires_grad=True)
+    ((weight * 2).sin() + (weight * 5).cos()).sum().backward()
+    assert torch.allclose(result, weight.grad) and used == {"left": first, "right": second}
+
+
+def test_the_device_context_of_torch_and_streams_go_together(device):
+    stream = torch.openreg.Stream(device)
+    with torch.device(device), torch.openreg.stream(stream):
+        value = torch.ones(4)
+        assert value.device == device and torch.openreg.current_stream() == stream
+    stream.synchronize()
+    with torch.device("openreg"), torch.openreg.device(device):
+        assert torch.ones(1).device == device

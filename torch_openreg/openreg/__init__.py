@@ -3,7 +3,7 @@
 The names and signatures are torch.cuda's and torch.xpu's. Nothing starts at import: the driver starts with the
 first use of a device.
 
-`device` and `graph` are context managers and `stream` is a function, as in torch.cuda; the files behind them are reached
+`device`, `graph` and `schedule` are context managers and `stream` is a function, as in torch.cuda; the files behind them are reached
 by their full names, such as `torch_openreg.openreg.device`, in import statements only.
 """
 
@@ -82,12 +82,23 @@ from .random import (
     set_rng_state,
     set_rng_state_all,
 )
+from .schedule import current_schedule, schedule
 from .sharing import ipc_collect
-from .stream import Stream, StreamContext, current_stream, default_stream, set_stream, stream
+from .stream import (
+    ExternalStream,
+    Stream,
+    StreamContext,
+    current_stream,
+    default_stream,
+    get_stream_from_external,
+    set_stream,
+    stream,
+)
 
 __all__ = [
     "DeviceProperties",
     "Event",
+    "ExternalStream",
     "Graph",
     "MemPool",
     "Stream",
@@ -99,6 +110,7 @@ __all__ = [
     "caching_allocator_enable",
     "can_device_access_peer",
     "current_device",
+    "current_schedule",
     "current_stream",
     "default_generators",
     "default_stream",
@@ -116,6 +128,7 @@ __all__ = [
     "get_per_process_memory_fraction",
     "get_rng_state",
     "get_rng_state_all",
+    "get_stream_from_external",
     "graph",
     "graph_pool_handle",
     "host_memory_stats",
@@ -149,6 +162,7 @@ __all__ = [
     "reset_op_stats",
     "reset_peak_host_memory_stats",
     "reset_peak_memory_stats",
+    "schedule",
     "seed",
     "seed_all",
     "set_device",

@@ -6,6 +6,8 @@ stands for its latest record.
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch.types import Device
 
@@ -23,9 +25,12 @@ class Event(torch.Event):
         blocking: accepted for torch.cuda's sake; every wait of openreg gives the processor free.
         interprocess: whether other processes can open it by its `ipc_handle`. Such an event belongs to the device that is
             current now, and measures no time: ValueError together with `enable_timing`.
+        external: not supported: NotImplementedError when true.
     """
 
-    def __new__(cls, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False) -> Event:
+    def __new__(cls, enable_timing: bool = False, blocking: bool = False, interprocess: bool = False, external: bool = False) -> Event:
+        if external:
+            raise NotImplementedError("An openreg graph has no external events: record and wait for the event outside the capture.")
         if interprocess and enable_timing:
             raise ValueError("An openreg event for several processes measures no time: leave out enable_timing or interprocess.")
         event = super().__new__(cls, torch.device("openreg"), enable_timing=enable_timing, blocking=blocking)
@@ -59,6 +64,15 @@ class Event(torch.Event):
         Both must measure time, have been recorded on the same device, and be complete.
         """
         return _C.elapsed_time(self, other)  # torch's own refuses subclasses of torch.Event
+
+    @property
+    def openreg_event(self) -> int:
+        """The driver's handle of this event, as torch.cuda.Event.cuda_event; 0 before its first record."""
+        return _C.event_native_handle(self)
+
+    @property
+    def _as_parameter_(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self.openreg_event)
 
     def __repr__(self) -> str:
         if self.event_id == 0:

@@ -6,6 +6,9 @@ Each thread has one current stream per device. A stream belongs to one device fo
 
 from __future__ import annotations
 
+import ctypes
+from typing import TypeVar
+
 import torch
 from torch.types import Device
 
@@ -14,6 +17,8 @@ from torch_openreg import _C
 from . import initialization
 from .device import _get_device_index, _is_no_device
 from .event import Event
+
+_S = TypeVar("_S", bound="Stream")
 
 
 class Stream(torch.Stream):
@@ -49,6 +54,15 @@ class Stream(torch.Stream):
         """The driver's handle of this stream, as torch.cuda.Stream.cuda_stream."""
         return _C.stream_native_handle(self.stream_id, self.device_index)
 
+    @property
+    def priority(self) -> int:
+        """The priority that the device gave the stream."""
+        return _C.stream_priority(self.stream_id, self.device_index)
+
+    @property
+    def _as_parameter_(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self.openreg_stream)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, torch.Stream) and super().__eq__(other)
 
@@ -59,6 +73,26 @@ class Stream(torch.Stream):
 
     def __repr__(self) -> str:
         return f"torch.openreg.Stream(device={self.device}, stream_id={self.stream_id})"
+
+
+class ExternalStream(Stream):
+    """A stream that somebody else created with the same driver, as torch.cuda.ExternalStream.
+
+    Args:
+        stream_ptr: the driver's handle.
+        device: the device that it was created on; None for the current one. ValueError when it is on another one, and for a
+            handle that the driver does not know.
+
+    It is never destroyed here. Whoever does so keeps it alive until its last use, the end of memory that it used included.
+    """
+
+    def __new__(cls, stream_ptr: int, device: Device = None, **kwargs: int) -> ExternalStream:
+        index = _get_device_index(device, optional=True)
+        initialization._lazy_init()
+        return _wrap(_C.external_stream(stream_ptr, index), cls)
+
+    def __repr__(self) -> str:
+        return f"torch.openreg.ExternalStream(device={self.device}, openreg_stream={self.openreg_stream:#x})"
 
 
 class StreamContext:
@@ -102,6 +136,11 @@ def default_stream(device: Device = None) -> Stream:
     return _wrap(_C.default_stream(index))
 
 
+def get_stream_from_external(data_ptr: int, device: Device = None) -> Stream:
+    """The stream with this handle of the driver: see ExternalStream."""
+    return ExternalStream(data_ptr, device)
+
+
 def set_stream(stream: torch.Stream | None) -> None:
     """Makes a stream this thread's current one, and its device the current device. None changes nothing."""
     if stream is None:
@@ -118,6 +157,6 @@ def _check_stream(stream: torch.Stream) -> torch.Stream:
     return stream
 
 
-def _wrap(ids: tuple[int, int, int], cls: type[Stream] = Stream) -> Stream:
+def _wrap(ids: tuple[int, int, int], cls: type[_S] = Stream) -> _S:  # type: ignore[assignment]
     stream_id, device_index, device_type = ids
     return torch.Stream.__new__(cls, stream_id=stream_id, device_index=device_index, device_type=device_type)

@@ -11,6 +11,7 @@
 #include "driver/sim/memory.h"
 #include "driver/sim/options.h"
 #include "driver/sim/random_schedule.h"
+#include "driver/sim/schedule_log.h"
 #include "hal/openreg_hal.h"
 
 namespace openreg::sim {
@@ -40,8 +41,11 @@ struct Chip {
   std::vector<std::unique_ptr<Device>> devices;
   HostMemory host_memory;
   RandomSchedule random;
+  ScheduleLog log;
+  std::atomic<Schedule> schedule{Schedule::eager};  // see Note [Changing the schedule] to write
 
   std::mutex registry_mutex;
+  uint64_t seed = 0;                    // of the random schedule. LOCK: registry_mutex
   std::vector<Stream*> streams;         // LOCK: registry_mutex. By id; each holds one reference
   std::atomic<bool> closing{false};     // LOCK: registry_mutex to write. Workers no longer leave the registry by themselves
   std::atomic<bool> stopping{false};    // nothing more is executed

@@ -77,7 +77,11 @@ openreg_status init(const openreg_option* given, size_t count) {
       return fail(OPENREG_INVALID_VALUE, "init: the driver is started already; call shutdown first");
     auto chip = std::make_unique<Chip>();
     if (openreg_status status = parse_options(given, count, &chip->options)) return status;
+    const char* log = chip->options.schedule_log.c_str();
+    if (log[0] && !chip->log.open(log)) return fail(OPENREG_INVALID_VALUE, "option schedule_log: %s cannot be written", log);
     chip->spin = available_cpus() > 1;
+    chip->schedule.store(chip->options.schedule, std::memory_order_relaxed);
+    chip->seed = chip->options.seed;
     chip->random.seed(chip->options.seed);
     if (!chip->address_space.reserve(chip->options))
       return fail(OPENREG_OUT_OF_MEMORY, "init: the process has no address space left for %d devices", chip->options.devices);
@@ -190,6 +194,7 @@ const openreg_driver table = {
     .graph_destroy = graph_destroy,
     .graph_update = graph_update,
     .graph_dump = graph_dump,
+    .option_exchange = option_exchange,
 };
 
 }  // namespace

@@ -31,7 +31,7 @@ RecordRef latest(Event& event) {
 
 // Under the eager schedule an idle stream needs no worker to notice a record: it completes here.
 bool complete_on_idle_stream(Stream& stream, Record& record) {
-  if (stream.chip->options.schedule != Schedule::eager || !stream.queue.empty()) return false;
+  if (stream.chip->schedule.load(std::memory_order_relaxed) != Schedule::eager || !stream.queue.empty()) return false;
   std::lock_guard<Lock> guard(stream.queue.producers);
   if (!stream.queue.empty() || !stream.try_own()) return false;
   record.position = stream.queue.tail();

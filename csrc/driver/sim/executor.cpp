@@ -169,6 +169,12 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   return Progress::reached;
 }
 
+const char* next_task_name(Stream& stream) {
+  uint64_t position = stream.queue.head();
+  Task* task = next_task(stream, &position, stream.queue.tail());
+  return task ? task->name : "";
+}
+
 Record* blocking_record(Stream& stream) {
   uint64_t position = stream.queue.head();
   Task* task = next_task(stream, &position, stream.queue.tail());

@@ -16,6 +16,9 @@ struct Task;
 // one runs), or the chip stops. The caller owns the stream.
 Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns);
 
+// The name of the stream's next task; "" when there is none. The caller owns the stream.
+const char* next_task_name(Stream& stream);
+
 // The record that the stream's next task waits for when that is not complete yet, else null. The caller owns the stream.
 Record* blocking_record(Stream& stream);
 

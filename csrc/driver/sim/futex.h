@@ -84,12 +84,17 @@ inline void futex_wake(std::atomic<uint32_t>& word, int count) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, nullptr, nullptr, 0);
 }
 
-// A mutex of one word: two atomic operations when nobody competes. Meets BasicLockable.
+// A mutex of one word: two atomic operations when nobody competes. Meets Lockable.
 class Lock {
  public:
   void lock() {
     uint32_t expected = 0;
     if (!word_.compare_exchange_strong(expected, 1, std::memory_order_acquire)) lock_contended();
+  }
+
+  bool try_lock() {
+    uint32_t expected = 0;
+    return word_.compare_exchange_strong(expected, 1, std::memory_order_acquire);
   }
 
   void unlock() {

@@ -57,14 +57,6 @@ bool parse_bytes(const char* text, uint64_t* bytes) {
   return false;
 }
 
-bool parse_schedule(const char* text, Options* options) {
-  if (strcmp(text, "eager") == 0) return options->schedule = Schedule::eager, true;
-  if (strcmp(text, "lazy") == 0) return options->schedule = Schedule::lazy, true;
-  if (strncmp(text, "random:", 7) == 0 && parse_integer(text + 7, UINT64_MAX, &options->seed))
-    return options->schedule = Schedule::random, true;
-  return false;
-}
-
 // The number in a file like memory.max; UINT64_MAX for "max" or when there is none.
 uint64_t read_limit(const std::string& path) {
   FILE* file = fopen(path.c_str(), "re");
@@ -111,6 +103,20 @@ uint64_t cgroup_limit_bytes() {
 
 }  // namespace
 
+bool is_option(const char* key) {
+  for (const char* known : {"devices", "memory", "schedule", "schedule_log", "queue_bytes", "compute_units", "kernel_view"})
+    if (strcmp(key, known) == 0) return true;
+  return false;
+}
+
+bool parse_schedule(const char* text, Options* options) {
+  if (strcmp(text, "eager") == 0) return options->schedule = Schedule::eager, true;
+  if (strcmp(text, "lazy") == 0) return options->schedule = Schedule::lazy, true;
+  if (strncmp(text, "random:", 7) == 0 && parse_integer(text + 7, UINT64_MAX, &options->seed))
+    return options->schedule = Schedule::random, true;
+  return false;
+}
+
 int32_t available_cpus() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
@@ -149,6 +155,8 @@ openreg_status parse_options(const openreg_option* given, size_t count, Options*
     } else if (strcmp(key, "schedule") == 0) {
       if (!parse_schedule(value, &parsed))
         return fail(OPENREG_INVALID_VALUE, "option schedule: '%s' is not eager, lazy or random:SEED", value);
+    } else if (strcmp(key, "schedule_log") == 0) {
+      parsed.schedule_log = value;
     } else if (strcmp(key, "queue_bytes") == 0) {
       if (!parse_bytes(value, &number) || number < 4096 || number > kGiB)
         return fail(OPENREG_INVALID_VALUE, "option queue_bytes: '%s' is not a size from 4KiB to 1GiB", value);
@@ -160,7 +168,7 @@ openreg_status parse_options(const openreg_option* given, size_t count, Options*
       parsed.compute_units = static_cast<int32_t>(number);
     } else {
       return fail(OPENREG_INVALID_VALUE,
-                  "unknown option '%s'; the simulator knows devices, memory, schedule, queue_bytes, compute_units and kernel_view", key);
+                  "unknown option '%s'; the simulator knows devices, memory, schedule, schedule_log, queue_bytes, compute_units and kernel_view", key);
     }
   }
   if (parsed.memory_bytes == 0) {

@@ -52,6 +52,7 @@ Progress RandomSchedule::run_one(Chip& chip, uint64_t deadline_ns) {
     chosen = StreamRef(runnable_[next() % runnable_.size()]);
   }
   if (!chosen->try_own()) return Progress::reached;
+  if (chip.log.is_open()) chip.log.write_run(chosen->id, next_task_name(*chosen));
   const Progress progress = run_tasks(*chosen, chosen->queue.head() + 1, deadline_ns);
   disown(*chosen);
   return progress;

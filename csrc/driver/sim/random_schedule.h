@@ -18,7 +18,7 @@ struct Chip;
 
 class RandomSchedule {
  public:
-  void seed(uint64_t value) { state_ = value; }
+  void seed(uint64_t value) { state_ = value; }  // at the start, or holding it
 
   // As schedule.h's reach.
   Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns);
@@ -29,9 +29,11 @@ class RandomSchedule {
   // Makes sleeping threads look at Chip::stopping.
   void wake();
 
- private:
+  // Holding it keeps the scheduler from running anything.
   bool try_lock();
   void unlock();
+
+ private:
   Progress run_one(Chip& chip, uint64_t deadline_ns);
   Progress wait_for_others(Chip& chip, uint64_t deadline_ns);  // a nap, when every stream waits for another process
   uint64_t next();

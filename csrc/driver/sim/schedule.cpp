@@ -2,7 +2,12 @@
 #include "driver/sim/schedule.h"
 
 #include <climits>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <vector>
 
+#include "driver/sim/capture.h"
 #include "driver/sim/device.h"
 #include "driver/sim/event.h"
 #include "driver/sim/executor.h"
@@ -14,10 +19,13 @@
 namespace openreg::sim {
 namespace {
 
-// A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one, unless it lends itself.
-bool may_run(const Stream& stream, uint64_t deadline_ns) {
-  return (deadline_ns & kLends) != 0 || !stream.worker_started.load(std::memory_order_acquire);
+// Whether a thread of the chip runs the stream's tasks by itself.
+bool is_served(const Stream& stream) {
+  return stream.worker_started.load(std::memory_order_acquire) && stream.chip->schedule.load(std::memory_order_acquire) == Schedule::eager;
 }
+
+// A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one, unless it lends itself.
+bool may_run(const Stream& stream, uint64_t deadline_ns) { return (deadline_ns & kLends) != 0 || !is_served(stream); }
 
 // Sleeps until the head may have reached `target`, or the stream may be owned when the caller would run it.
 void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns, bool would_run) {
@@ -69,12 +77,57 @@ openreg_status explain(const char* operation, Stream& stream, Progress progress)
               operation, static_cast<unsigned long long>(stream.id), stream.device->index);
 }
 
+// ---- Changing the schedule ----
+
+constexpr uint64_t kNameBytes = 32;  // of the longest schedule with its seed
+
+// LOCK: registry_mutex
+std::string schedule_name(const Chip& chip) {
+  const Schedule schedule = chip.schedule.load(std::memory_order_relaxed);
+  if (schedule == Schedule::random) return "random:" + std::to_string(chip.seed);
+  return schedule == Schedule::eager ? "eager" : "lazy";
+}
+
+// Takes an idle stream for its producers and its owner.
+bool hold_idle(Stream& stream) {
+  if (!stream.queue.producers.try_lock()) return false;
+  if (stream.queue.empty() && stream.try_own()) return true;
+  stream.queue.producers.unlock();
+  return false;
+}
+
+// See Note [Changing the schedule]. False, and nothing has changed, when work is underway.
+bool change_schedule(Chip& chip, const Options& wanted, std::string* before) {
+  std::unique_lock<RandomSchedule> scheduler(chip.random, std::try_to_lock);
+  std::vector<StreamRef> held;
+  bool still = scheduler.owns_lock();
+  {
+    std::lock_guard<std::mutex> guard(chip.registry_mutex);
+    held.reserve(chip.streams.size());
+    for (size_t i = 0; still && i < chip.streams.size(); ++i) {
+      still = hold_idle(*chip.streams[i]);
+      if (still) held.emplace_back(chip.streams[i]);
+    }
+    if (still) {
+      *before = schedule_name(chip);
+      chip.schedule.store(wanted.schedule, std::memory_order_seq_cst);
+      chip.seed = wanted.seed;
+      chip.random.seed(wanted.seed);
+    }
+  }
+  for (StreamRef& stream : held) {
+    stream->queue.producers.unlock();
+    disown(*stream);
+  }
+  return still;
+}
+
 }  // namespace
 
 Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   if (stream.queue.head() >= target) return Progress::reached;
   Chip& chip = *stream.chip;
-  if (chip.options.schedule == Schedule::random) return chip.random.reach(stream, target, deadline_ns);
+  if (chip.schedule.load(std::memory_order_acquire) == Schedule::random) return chip.random.reach(stream, target, deadline_ns);
   bool may_spin = chip.spin;
   for (;;) {
     if (stream.queue.head() >= target) return Progress::reached;
@@ -128,11 +181,37 @@ openreg_status await_position(const char* operation, Stream& stream, uint64_t ta
 
 openreg_status poll_position(Stream& stream, uint64_t target) {
   if (stream.queue.head() >= target) return OPENREG_OK;
-  if (stream.chip->options.schedule == Schedule::random)
+  if (stream.chip->schedule.load(std::memory_order_acquire) == Schedule::random)
     stream.chip->random.poll(stream);
-  else if (!stream.worker_started.load(std::memory_order_acquire))
+  else if (!is_served(stream))
     step(stream);
   return stream.queue.head() >= target ? OPENREG_OK : OPENREG_NOT_READY;
+}
+
+openreg_status option_exchange(const char* key, const char* value, char* before, uint64_t bytes) {
+  return entry([&]() -> openreg_status {
+    if (!key) return fail(OPENREG_INVALID_VALUE, "option_exchange: key is null");
+    if (!is_option(key)) return fail(OPENREG_INVALID_VALUE, "option_exchange: there is no option '%s'", key);
+    if (strcmp(key, "schedule") != 0)
+      return fail(OPENREG_UNSUPPORTED, "option_exchange: %s is fixed from the start on; only schedule can change", key);
+    Options wanted;
+    if (value && !parse_schedule(value, &wanted))
+      return fail(OPENREG_INVALID_VALUE, "option schedule: '%s' is not eager, lazy or random:SEED", value);
+    if (before && bytes < kNameBytes)
+      return fail(OPENREG_INVALID_VALUE, "option_exchange: before has %llu bytes, and the name of a schedule may need %llu",
+                  static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(kNameBytes));
+    if (value && captures().count.load(std::memory_order_acquire) != 0)
+      return fail(OPENREG_INVALID_VALUE, "option schedule: it cannot change while a stream is being captured; end the capture first");
+    std::string held;
+    if (value) {
+      if (!change_schedule(chip(), wanted, &held)) return OPENREG_NOT_READY;
+    } else {
+      std::lock_guard<std::mutex> guard(chip().registry_mutex);
+      held = schedule_name(chip());
+    }
+    if (before) memcpy(before, held.c_str(), held.size() + 1);
+    return OPENREG_OK;
+  });
 }
 
 }  // namespace openreg::sim

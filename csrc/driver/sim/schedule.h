@@ -2,6 +2,12 @@
 //
 // eager: a worker per used stream, and threads that wait help. lazy: nobody but threads that need a result.
 // random: as lazy, one task at a time, picked with a seeded generator among all streams that could go on.
+//
+// Note [Changing the schedule]
+// The schedule changes only when nothing is queued and nobody runs anything. Whoever changes it holds the random scheduler and, of every
+// stream, the producers' lock and the ownership. These locks are tried and never waited for, so their order does not matter; a failed try
+// means that work is underway, and the caller waits for it and tries again. Threads read Chip::schedule without a lock. One that has read the
+// old value asks for positions that are finished; a worker, which asks for whatever comes, reads it again as the owner.
 #pragma once
 
 #include <cstdint>
@@ -31,5 +37,8 @@ void wake_everybody(Stream& stream);
 // reach and one step of progress as statuses of an entry: OK, NOT_READY, or INTERNAL with a sentence.
 openreg_status await_position(const char* operation, Stream& stream, uint64_t target, uint64_t deadline_ns);
 openreg_status poll_position(Stream& stream, uint64_t target);
+
+// The entry, for the one option that can change.
+openreg_status option_exchange(const char* key, const char* value, char* before, uint64_t bytes);
 
 }  // namespace openreg::sim

@@ -91,10 +91,12 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
     task->size_bytes = static_cast<uint32_t>(size);
     task->heap_payload = heap;
     if (is_inline && payload) fill_payload(reinterpret_cast<char*>(task + 1), prefix, args);
+    if (__builtin_expect(stream.chip->log.is_open(), 0) && stream.chip->schedule.load(std::memory_order_relaxed) == Schedule::random)
+      stream.chip->log.write_queued(stream.id, head.name);
     const uint64_t end = queue.publish(size);
     if (end_position) *end_position = end;
     if (__builtin_expect(!stream.worker_started.load(std::memory_order_relaxed), 0) &&
-        stream.chip->options.schedule == Schedule::eager)
+        stream.chip->schedule.load(std::memory_order_relaxed) == Schedule::eager)
       start_worker(stream);
   }
   announce_task(stream);

@@ -19,7 +19,11 @@ namespace {
 constexpr uint64_t kNap_ns = 50000;
 constexpr int kIdleNaps = 10;
 
-bool has_work(Stream& stream) { return !stream.queue.empty() && stream.owned.load(std::memory_order_seq_cst) == 0; }
+bool may_work(const Stream& stream) { return stream.chip->schedule.load(std::memory_order_acquire) == Schedule::eager; }
+
+bool has_work(Stream& stream) {
+  return !stream.queue.empty() && stream.owned.load(std::memory_order_seq_cst) == 0 && may_work(stream);
+}
 
 bool stands_back(const Stream& stream) { return stream.short_waits.load(std::memory_order_relaxed) >= kShortWaits; }
 
@@ -68,7 +72,7 @@ void run_worker(Stream* stream) {
   Chip& chip = *stream->chip;
   for (;;) {
     if (takes_work(*stream) && stream->try_own()) {
-      run_tasks(*stream, kNever, kNever);
+      if (may_work(*stream)) run_tasks(*stream, kNever, kNever);  // asked again as the owner, see Note [Changing the schedule]
       disown(*stream);
     }
     if (chip.stopping.load(std::memory_order_seq_cst)) break;
@@ -117,7 +121,7 @@ void wake_worker(Stream& stream) {
 
 void announce_task(Stream& stream) {
   const uint32_t state = stream.worker_state.load(std::memory_order_seq_cst);
-  if (state == kAwake || (state == kNapping && stream.queue.unfinished_tasks() <= kShortQueue)) return;
+  if (state == kAwake || (state == kNapping && stream.queue.unfinished_tasks() <= kShortQueue) || !may_work(stream)) return;
   wake_worker(stream);
 }
 
