@@ -38,6 +38,7 @@ def register() -> None:
     sharing = sys.modules[f"{openreg.__name__}.sharing"]
     sharing.prepare()
     driver.prepare(extension)
+    sys.modules[f"{openreg.__name__}.sanitizer"].prepare()
     shutdown.prepare(extension)
     _registered = True
 

@@ -28,12 +28,14 @@ def _stop(extension: types.ModuleType) -> None:
     if extension.is_in_bad_fork() or not extension.is_initialized():
         return
     _wait_for_autograd_threads()
+    extension.sanitizer_freeze_stacks()
     if not extension.shutdown(_DRAIN_TIMEOUT_MS):
         print(
             f"torch_openreg: work that was still queued {_DRAIN_TIMEOUT_MS / 1000:g} s after the end of the program "
             "was dropped; call torch.openreg.synchronize() before the program ends.",
             file=sys.stderr,
         )
+    extension.sanitizer_flush()
 
 
 def _wait_for_autograd_threads() -> None:

@@ -8,6 +8,7 @@
 #include "runtime/device.h"
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
+#include "runtime/sanitizer.h"
 #include "runtime/ipc.h"
 #include "runtime/out_of_memory.h"
 #include "runtime/stream.h"
@@ -252,6 +253,7 @@ void DeviceHeap::await_pending(Lock& lock) {
   }
   if (awaited.empty()) return;
   unlocked(lock, [&] {
+    const RuntimeWait wait;
     for (c10::Stream stream : awaited) synchronize_stream(stream);
   });
   collect_completed();
@@ -274,7 +276,10 @@ void DeviceHeap::give_back_idle(const std::vector<Block*>& chosen, c10::MempoolI
   for (Block* block : chosen) {
     if (block->idle_epoch == 0) block->idle_epoch = epoch;
   }
-  unlocked(lock, [&] { synchronize_device(device_); });
+  unlocked(lock, [&] {
+    const RuntimeWait wait;
+    synchronize_device(device_);
+  });
   for (Block* block : releasable(scope)) {
     if (block->idle_epoch != 0 && block->idle_epoch <= epoch) give_back(block);
   }

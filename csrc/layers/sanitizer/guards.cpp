@@ -1,6 +1,6 @@
 // Guard zones: bytes behind what a block's owner may use, filled when the block is handed out and looked at in stream order after every
 // launch that writes the block, and when it is given back. Only where host code reaches the device's memory.
-#include <cstring>
+#include <algorithm>
 
 #include "layers/sanitizer/state.h"
 
@@ -37,6 +37,9 @@ openreg_launch_desc describe_check() {
   return desc;
 }
 
+// A block may have much more than was asked for; the first bytes behind it are enough.
+uintptr_t guard_end(const Block& block) { return std::min<uintptr_t>(block.end, block.usable_end() + 8 * kGuardBytes); }
+
 }  // namespace
 
 void State::fill_guard(openreg_stream stream, void* address) {
@@ -49,7 +52,7 @@ void State::fill_guard(openreg_stream stream, void* address) {
     const int32_t device = streams_[number_of(stream)].device;
     if (below_->mem_kernel_view == nullptr || below_->mem_kernel_view(device, &delta) != OPENREG_OK) return;
     begin = block->usable_end();
-    end = block->end;
+    end = guard_end(*block);
     if (begin >= end) return;
     block->guarded = true;
   }
@@ -71,7 +74,7 @@ void State::check_guard(openreg_stream stream, const void* address, const char* 
     intptr_t delta = 0;
     if (below_->mem_kernel_view(streams_[number].device, &delta) != OPENREG_OK) return;
     check.zone = reinterpret_cast<const uint8_t*>(block->usable_end() + static_cast<uintptr_t>(delta));
-    check.bytes = block->end - block->usable_end();
+    check.bytes = guard_end(*block) - block->usable_end();
     check.number = block->owner->number;
     check.name = name;
     check.tag = tag;

@@ -235,6 +235,15 @@ void State::host_access(const char* name, const Footprint& set, bool write, cons
   deliver();
 }
 
+bool State::is_host_block(const void* address) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto begin = reinterpret_cast<uintptr_t>(address);
+  for (const Block* block : blocks_in(begin, begin + 1)) {
+    if (block->host && !block->uses.empty()) return true;
+  }
+  return false;
+}
+
 uint64_t State::new_token() {
   std::lock_guard<std::mutex> lock(mutex_);
   promises_.emplace(++tokens_, std::make_shared<Told>());

@@ -36,7 +36,7 @@ void block_allocated(openreg_stream stream, void* address, uint64_t size_bytes, 
   if (state().has(kBounds)) state().fill_guard(stream, address);
 }
 
-void block_ends(void* address) {
+void block_ends(const void* address) {
   if (state().has(kBounds)) state().check_guard(nullptr, address, nullptr, 0);
 }
 
@@ -52,11 +52,11 @@ void host_access(const char* name, const Footprint& set, bool write, const char*
   state().host_access(name, set, write, dtype, tag);
 }
 
+bool is_host_block(const void* address) { return state().is_host_block(address); }
 bool watches_host_memory() noexcept { return state().watches_host(); }
 uint64_t new_token() { return state().new_token(); }
 void touched(uint64_t token, std::vector<Footprint> sets) { state().touched(token, std::move(sets)); }
 std::vector<LiveBlock> live_blocks() { return state().live_blocks(); }
-uint64_t guard_bytes() noexcept { return state().has(kBounds) ? 512 : 0; }
 void check_guards() { state().check_all_guards(); }
 
 }  // namespace openreg::layers::sanitizer

@@ -50,6 +50,9 @@ class Unobserved {
   Unobserved(const Unobserved&) = delete;
 };
 
+// Whether the calling thread has one.
+bool is_unobserved() noexcept;
+
 // ---- What only a runtime knows. Any thread of the host, never a task. -------
 
 // Blocks come from the runtime from now on, not from mem_alloc.
@@ -59,7 +62,7 @@ void expect_runtime_blocks(bool expected = true);
 // `known_contents`.
 void block_allocated(openreg_stream stream, void* address, uint64_t size_bytes, uint64_t requested_bytes, uint64_t tag, bool known_contents);
 // Its owner is about to give the block back: the guard zone is checked. Not with a lock held.
-void block_ends(void* address);
+void block_ends(const void* address);
 // The block was given back. May be called under the allocator's lock.
 void block_freed(void* address, uint64_t tag);
 // record_stream.
@@ -77,6 +80,8 @@ void contents_written(void* address, uint64_t bytes);
 void host_block_allocated(void* address, uint64_t bytes, uint64_t tag);
 // The host itself reads or writes memory now. Ignored for memory that is not pinned.
 void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag);
+// Whether the address lies in pinned memory that a device has used.
+bool is_host_block(const void* address);
 // Whether host_access has anything to look at. Hot.
 bool watches_host_memory() noexcept;
 
@@ -95,8 +100,8 @@ struct LiveBlock {
 };
 std::vector<LiveBlock> live_blocks();
 
-// Guard zones: bytes that the runtime adds to a block's request in bounds mode, else 0.
-uint64_t guard_bytes() noexcept;
+// The least length of a guard zone: in bounds mode the runtime adds it to the size of a block.
+constexpr uint64_t kGuardBytes = 512;
 
 // Looks at every guard zone, in stream order; the host waits for the devices afterwards.
 void check_guards();

@@ -105,6 +105,7 @@ class State {
   Clock clock_of_device(int32_t device);
   void host_waited(const Clock& clock);
   void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag);
+  bool is_host_block(const void* address);
   bool watches_host() const { return host_uses_.load(std::memory_order_relaxed); }
   uint64_t new_token();
   void touched(uint64_t token, std::vector<Footprint> sets);
@@ -186,8 +187,5 @@ class State {
 
 // The state of the process; lives as long as it.
 State& state();
-
-// Whether the calling thread has an Unobserved.
-bool unobserved() noexcept;
 
 }  // namespace openreg::layers::sanitizer

@@ -113,7 +113,7 @@ bool finished(openreg_status status) { return status == OPENREG_OK || status == 
 template <class Forward>
 openreg_status wait(const Clock& clock, Forward&& forward) {
   const openreg_status status = forward();
-  if (finished(status) && !unobserved()) state().host_waited(clock);
+  if (finished(status) && !is_unobserved()) state().host_waited(clock);
   return status;
 }
 
@@ -200,11 +200,14 @@ openreg_driver table;
 
 }  // namespace
 
-bool unobserved() noexcept { return unobserved_depth > 0; }
+bool is_unobserved() noexcept { return unobserved_depth > 0; }
 Unobserved::Unobserved() noexcept { ++unobserved_depth; }
 Unobserved::~Unobserved() { --unobserved_depth; }
 
 const openreg_driver* stack(const openreg_driver* under) {
+  static const openreg_driver* stacked = nullptr;
+  if (stacked == under) return &table;  // others may be inside of it
+  stacked = under;
   state().set_below(under);
   table = copy_of(*under);
   table.wants |= OPENREG_WANT_RANGES;
