@@ -101,8 +101,14 @@ void adopt_blocks() {
 }
 
 std::string indented(const std::string& text) {
+  constexpr int kLines = 8;  // the outer ones are mostly the program's frame
   std::string lines = "\n      ";
-  for (const char c : text) lines += c == '\n' ? std::string("\n      ") : std::string(1, c);
+  int count = 1;
+  for (const char c : text) {
+    if (c == '\n' && ++count > kLines) return lines + "\n      ...";
+    lines += c;
+    if (c == '\n') lines += "      ";
+  }
   return lines;
 }
 

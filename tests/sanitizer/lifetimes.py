@@ -142,7 +142,7 @@ class UsedAfterItWasFreed:
         view = torch.empty(0, device=room.device).set_(storage, 0, (1024,), (1,))
         view.fill_(1)
         torch.openreg.caching_allocator_delete(pointer)
-        return view + 1
+        return view[1000:].sum()
 
     @staticmethod
     def right(room):
@@ -150,7 +150,7 @@ class UsedAfterItWasFreed:
         storage = torch._C._construct_storage_from_data_pointer(pointer, room.device, 4096)
         view = torch.empty(0, device=room.device).set_(storage, 0, (1024,), (1,))
         view.fill_(1)
-        result = view + 1
+        result = view[1000:].sum()
         torch.openreg.caching_allocator_delete(pointer)
         return result
 

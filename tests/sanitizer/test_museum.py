@@ -52,7 +52,7 @@ def mutants():
                 yield pytest.param(exhibit, "\n".join(kept), id=f"{exhibit.name}-{lines[node.lineno - 1].strip()}")
 
 
-@pytest.mark.parametrize("exhibit,source", mutants())
+@pytest.mark.parametrize("exhibit,source", list(mutants()))
 def test_a_right_twin_without_one_of_its_ordering_lines_is_caught(exhibit, source):
     names = dict(vars(sys.modules[exhibit.right.__module__]))
     exec(compile(source, "<mutant>", "exec"), names)  # noqa: S102

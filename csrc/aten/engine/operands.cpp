@@ -77,7 +77,7 @@ void for_each_device_tensor(const c10::IValue& value, Visit&& visit) {
 
 uint64_t token_of(const OpRecord& record) { return tells(choice_of(record.name)) && sanitizing() != 0 ? layers::sanitizer::new_token() : 0; }
 
-void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::ArrayRef<c10::IValue> fresh, uint64_t token) {
+void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::ArrayRef<c10::IValue> results, uint64_t token) {
   forget_operands();
   const std::string_view name = base_name(record);
   const Choice choice = choice_of(record.name);
@@ -96,8 +96,9 @@ void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::
       if (written) note_tensor(tensor, Touch::writes, flags, chosen ? token : 0);
     });
   }
-  for (const c10::IValue& result : fresh) {
-    for_each_device_tensor(result, [&](const at::Tensor& tensor) { note_tensor(tensor, Touch::writes, moved); });
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (record.return_alias[i] >= 0) continue;  // an argument
+    for_each_device_tensor(results[i], [&](const at::Tensor& tensor) { note_tensor(tensor, Touch::writes, moved); });
   }
 }
 

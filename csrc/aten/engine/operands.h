@@ -10,9 +10,9 @@
 
 namespace openreg::engine {
 
-// Notes the operands of a launch of this call. `fresh`: results that it writes, other arguments among them or not. `token`: of token_of, or 0 where
+// Notes the operands of a launch of this call. `results`: one for each return of the operator, or none. `token`: of token_of, or 0 where
 // the task cannot tell (staged operands).
-void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::ArrayRef<c10::IValue> fresh, uint64_t token);
+void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::ArrayRef<c10::IValue> results, uint64_t token);
 
 // The token for a call that will be noted, 0 when it tells nothing.
 uint64_t token_of(const OpRecord& record);

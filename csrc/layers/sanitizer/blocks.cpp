@@ -147,15 +147,8 @@ void State::contents_written(void* address, uint64_t bytes) {
 }
 
 void State::host_reused(void* address, uint64_t bytes, uint64_t tag) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  for (Block* block : blocks_in(number(address), number(address) + bytes)) {
-    if (!block->host) continue;
-    block->owner = std::make_shared<Owner>();
-    block->owner->number = ++allocations_;
-    block->owner->requested_bytes = block->end - block->begin;
-    block->owner->allocation_tag = tag;
-    block->uses.clear();
-  }
+  returned(address, bytes);
+  allocated(nullptr, address, bytes, bytes, tag, true, true);
 }
 
 std::vector<LiveBlock> State::live_blocks() {
