@@ -6,7 +6,7 @@ the latest possible moment, when the first device is used, and handed to the ext
 | variable | meaning | default |
 |---|---|---|
 | OPENREG_DRIVER | path of a driver library, or the name of one in this package (`sim`, `null`) | `sim` |
-| OPENREG_LAYERS | layers around the driver, the first is closest to the caller: `validate,trace` | none |
+| OPENREG_LAYERS | layers around the driver, the first is closest to the caller: `sanitizer` | none |
 | OPENREG_DEVICES | number of simulated devices | 2 |
 | OPENREG_MEMORY | memory per device: `8GiB`, `512MiB`, or bytes | chosen by the driver |
 | OPENREG_SCHEDULE | `eager`, `lazy` or `random:SEED` | `eager` |

@@ -153,7 +153,7 @@ typedef struct openreg_launch_desc {
   const char* name;           /* operator or copy name; NULL = "unnamed" */
   uint64_t tag;               /* opaque; comes back in the error record and in traces */
   uint64_t flops, bytes;      /* 0 = unknown; filled only when the table wants costs */
-  const openreg_range* ranges;/* filled only when the table wants ranges */
+  const openreg_range* ranges;/* filled only when the table wants ranges; NULL = unknown */
   uint32_t range_count;
   void (*cleanup)(void* args);/* (optional) called exactly once with the copied args (null for copy and
                                  fill), after the task ran or was skipped, before its completion is

@@ -191,6 +191,7 @@ void bind_sanitizer(py::module_& m) {
           for (const LiveBlock& block : without_gil([&] { return live_blocks_since(since); })) blocks.push_back({block.number, reinterpret_cast<uintptr_t>(block.address)});
           return blocks;
         }));
+  m.def("sanitizer_excuse", [](std::vector<uint64_t> numbers) { excuse_blocks(std::move(numbers)); });
   m.def("sanitizer_report_leaks", wrap_pybind_function_no_gil([](const std::vector<uint64_t>& numbers) { report_leaks(numbers); }));
 }
 

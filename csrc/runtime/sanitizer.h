@@ -72,6 +72,9 @@ void raise_findings();
 
 // Blocks in use that `since` has not seen: numbers above it. 0 for all.
 OPENREG_API std::vector<layers::sanitizer::LiveBlock> live_blocks_since(uint64_t since);
+// Blocks that are no leaks at the end of the process, by their numbers.
+OPENREG_API void excuse_blocks(std::vector<uint64_t> numbers);
+
 // Reports blocks in use as leaks, by their numbers.
 OPENREG_API void report_leaks(const std::vector<uint64_t>& numbers);
 

@@ -12,6 +12,8 @@ import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import torch
+
 from torch_openreg import _C, driver
 
 __all__ = ["Access", "Finding", "Report", "SanitizerError", "collect", "disable", "enable", "enabled", "leak_scope", "possible"]
@@ -135,6 +137,30 @@ def prepare() -> None:
         return
     if modes:
         _C.sanitizer_set(_bits(modes))
+
+
+def finish() -> None:
+    """Before the driver stops: keeps stacks as text, and excuses what the program still holds by a name from being a leak.
+
+    Python does not take apart every object at its end, so a tensor that it still holds now is none.
+    """
+    if not enabled():
+        return
+    _C.sanitizer_freeze_stacks()
+    if "leaks" in enabled():
+        gc.collect()
+        held = set()
+        for value in gc.get_objects():
+            if issubclass(type(value), torch.Tensor) and value.device.type == "openreg":
+                with contextlib.suppress(RuntimeError):  # a tensor without memory: fake, functional, batched
+                    held.update(_storages(value))
+        _C.sanitizer_excuse([number for number, address in _C.sanitizer_blocks(0) if address in held])
+
+
+def _storages(tensor: torch.Tensor) -> Iterator[int]:
+    for part in (tensor, tensor.grad if tensor.is_leaf else None):
+        if part is not None and part.layout == torch.strided:
+            yield part.untyped_storage().data_ptr()
 
 
 def _bits(modes: Iterable[str]) -> int:

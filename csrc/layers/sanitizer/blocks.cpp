@@ -140,6 +140,12 @@ void State::returned(void* address, uint64_t bytes) {
   }
 }
 
+void State::contents_unknown() {
+  if (!has(kInit)) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& [begin, block] : blocks_) block.known_contents = true;
+}
+
 void State::contents_written(void* address, uint64_t bytes) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (!has(kInit)) return;

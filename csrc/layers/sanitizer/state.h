@@ -119,6 +119,8 @@ class State {
   void idle(void* address);
   void freed_twice(void* address, uint64_t tag);
   void returned(void* address, uint64_t bytes);
+  // A launch has not said what it touches.
+  void contents_unknown();
   void contents_written(void* address, uint64_t bytes);
   void host_reused(void* address, uint64_t bytes, uint64_t tag);
   std::vector<LiveBlock> live_blocks();

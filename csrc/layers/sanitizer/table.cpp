@@ -76,6 +76,7 @@ openreg_status launch(openreg_stream stream, const openreg_launch_desc* desc, Fo
   std::vector<Operand> operands = operands_from(desc);
   const bool guarded = state().has(kBounds);
   const std::vector<uintptr_t> written = guarded ? written_addresses(operands) : std::vector<uintptr_t>();
+  if (desc == nullptr || desc->ranges == nullptr) state().contents_unknown();
   if (!operands.empty()) state().launch(stream, name_of(desc, "unnamed"), tag_of(desc), std::move(operands), false);
   const openreg_status status = forward();
   if (guarded && status == OPENREG_OK) state().check_written_guards(stream, written, name_of(desc, "unnamed"), tag_of(desc));
