@@ -13,6 +13,7 @@
 
 #include "aten/engine/lists.h"
 #include "aten/engine/task.h"
+#include "runtime/driver.h"
 #include "runtime/sanitizer.h"
 
 namespace openreg {
@@ -67,7 +68,7 @@ void look_at(const HostOp& op, const at::Tensor& tensor, bool write, uint64_t* s
 }
 
 std::unique_ptr<at::ObserverContext> before(const at::RecordFunction& call) {
-  if (!sanitizer::watches_host_memory() || engine::in_task()) return nullptr;
+  if (!sanitizer::watches_host_memory() || !driver_started() || engine::in_task()) return nullptr;
   const auto inputs = call.inputs();
   bool all_cpu = true, any = false;
   const auto is_watched = [](const at::Tensor& tensor) {

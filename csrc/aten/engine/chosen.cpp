@@ -53,11 +53,18 @@ class Teller {
   std::vector<Footprint> sets_;
 };
 
+bool is_index(const at::Tensor& index) { return index.defined() && (index.scalar_type() == at::kLong || index.scalar_type() == at::kInt); }
+
+// Makes a dimension positive; false for one that self does not have. The operator itself raises the error, later.
+bool wrap_dim(const at::Tensor& self, int64_t* dim) {
+  if (*dim < 0) *dim += self.dim();
+  return *dim >= 0 && *dim < self.dim();
+}
+
 at::Tensor as_long(const at::Tensor& index) { return index.to(at::kLong).contiguous(); }
 
 bool tell_slices(Teller& teller, const at::Tensor& self, int64_t dim, const at::Tensor& index) {
-  if (self.dim() == 0 || index.numel() > kMostParts) return false;
-  if (dim < 0) dim += self.dim();
+  if (!wrap_dim(self, &dim) || !is_index(index) || index.numel() > kMostParts) return false;
   std::vector<int64_t> sizes(self.sizes().begin(), self.sizes().end()), strides(self.strides().begin(), self.strides().end());
   sizes.erase(sizes.begin() + dim);
   strides.erase(strides.begin() + dim);
@@ -72,7 +79,7 @@ bool tell_indices(Teller& teller, const at::Tensor& self, const c10::IValue& ind
   for (const auto& element : indices.toListRef()) {
     if (element.isNone() || !element.toTensor().defined()) return false;
     const at::Tensor& index = element.toTensor();
-    if (index.scalar_type() != at::kLong && index.scalar_type() != at::kInt) return false;
+    if (!is_index(index)) return false;
     given.push_back(index);
   }
   if (given.empty() || static_cast<int64_t>(given.size()) > self.dim()) return false;
@@ -92,8 +99,7 @@ bool tell_indices(Teller& teller, const at::Tensor& self, const c10::IValue& ind
 }
 
 bool tell_elements(Teller& teller, const at::Tensor& self, int64_t dim, const at::Tensor& index) {
-  if (self.dim() != index.dim() || self.dim() == 0 || index.numel() > kMostParts) return false;
-  if (dim < 0) dim += self.dim();
+  if (!wrap_dim(self, &dim) || !is_index(index) || self.dim() != index.dim() || index.numel() > kMostParts) return false;
   const at::Tensor numbers = as_long(index);
   std::vector<int64_t> place(static_cast<size_t>(self.dim()), 0);
   for (int64_t i = 0; i < numbers.numel(); ++i) {
@@ -122,10 +128,10 @@ Choice choice_of(std::string_view name) {
 }
 
 void tell_chosen(Choice choice, const torch::jit::Stack& stack, intptr_t delta, uint64_t token) noexcept {
+  bool told = false;
   try {
     const at::Tensor& self = stack[0].toTensor();
     Teller teller(self, delta);
-    bool told = false;
     switch (choice) {
       case Choice::slices: told = tell_slices(teller, self, stack[1].toInt(), stack[2].toTensor()); break;
       case Choice::rows: told = tell_slices(teller, self, 0, stack[1].toTensor()); break;
@@ -135,7 +141,9 @@ void tell_chosen(Choice choice, const torch::jit::Stack& stack, intptr_t delta, 
     }
     if (told) layers::sanitizer::touched(token, std::move(teller.sets()));
   } catch (const std::exception&) {  // an index that is no index: the operator itself says so
+    told = false;
   }
+  if (!told) layers::sanitizer::untold(token);
 }
 
 }  // namespace openreg::engine

@@ -8,7 +8,7 @@ namespace openreg::layers::sanitizer {
 namespace {
 
 constexpr size_t kMostUses = 256;         // per block; beyond it the oldest are forgotten
-constexpr size_t kMostSuspicions = 4096;
+constexpr size_t kMostSuspicions = 1024;
 
 // Whether an access that has come later makes the earlier one superfluous: whoever is ordered after the later one is ordered after both.
 bool replaces(const Operand& later, const Operand& earlier) {
@@ -263,6 +263,11 @@ void State::touched(uint64_t token, std::vector<Footprint> sets) {
   found->second->sets = std::move(sets);
   found->second->known = true;
   promises_.erase(found);
+}
+
+void State::untold(uint64_t token) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  promises_.erase(token);
 }
 
 }  // namespace openreg::layers::sanitizer

@@ -56,6 +56,7 @@ bool is_host_block(const void* address) { return state().is_host_block(address);
 bool watches_host_memory() noexcept { return state().watches_host(); }
 uint64_t new_token() { return state().new_token(); }
 void touched(uint64_t token, std::vector<Footprint> sets) { state().touched(token, std::move(sets)); }
+void untold(uint64_t token) { state().untold(token); }
 std::vector<LiveBlock> live_blocks() { return state().live_blocks(); }
 void check_guards() { state().check_all_guards(); }
 

@@ -89,6 +89,8 @@ bool watches_host_memory() noexcept;
 uint64_t new_token();
 // The elements that an operand marked OPENREG_OPERAND_SOME has touched. From the task.
 void touched(uint64_t token, std::vector<Footprint> sets);
+// The task cannot tell.
+void untold(uint64_t token);
 
 // Blocks in use. The host's are left out.
 struct LiveBlock {

@@ -109,6 +109,7 @@ class State {
   bool watches_host() const { return host_uses_.load(std::memory_order_relaxed); }
   uint64_t new_token();
   void touched(uint64_t token, std::vector<Footprint> sets);
+  void untold(uint64_t token);
   // Fills an operand's promise to tell more.
   std::shared_ptr<Told> promise(uint64_t token);
 
