@@ -96,16 +96,25 @@ std::unique_ptr<at::ObserverContext> before(const at::RecordFunction& call) {
   return nullptr;
 }
 
+std::atomic<bool> watching{false};
+std::mutex watch_mutex;  // LOCK: callback
+at::CallbackHandle callback = at::INVALID_CALLBACK_HANDLE;
+
 }  // namespace
 
 void watch_host_operators() {
-  static std::atomic<bool> watching{false};
   if ((sanitizing() & (sanitizer::kRaces | sanitizer::kLifetime)) == 0 || watching.load(std::memory_order_relaxed)) return;
-  static std::mutex mutex;
-  std::lock_guard<std::mutex> lock(mutex);
+  std::lock_guard<std::mutex> lock(watch_mutex);
   if (watching) return;
-  at::addGlobalCallback(at::RecordFunctionCallback(before).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  callback = at::addGlobalCallback(at::RecordFunctionCallback(before).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
   watching = true;
+}
+
+void stop_watching_host_operators() {
+  std::lock_guard<std::mutex> lock(watch_mutex);
+  if (!watching) return;
+  at::removeCallback(callback);
+  watching = false;
 }
 
 }  // namespace openreg

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "aten/host_access.h"
 #include "python/module.h"
 #include "runtime/sanitizer.h"
 
@@ -174,7 +175,10 @@ void bind_sanitizer(py::module_& m) {
     sanitizer_error = error.release().ptr();
     set_sanitizer_callbacks({name_stack, stack_text, raise_report});
   });
-  m.def("sanitizer_set", wrap_pybind_function_no_gil([](uint32_t modes) { set_sanitizer(modes); }));
+  m.def("sanitizer_set", wrap_pybind_function_no_gil([](uint32_t modes) {
+          set_sanitizer(modes);
+          if (modes == 0) stop_watching_host_operators();
+        }));
   m.def("sanitizer_freeze_stacks", [] {
     if (sanitizing() != 0) stacks().freeze();
   });

@@ -361,3 +361,76 @@ def test_switched_off_it_says_nothing(device, two):
     device.use(two[0], (memory, 64, 1))
     device.use(two[1], (memory, 64, 1))
     assert not device.findings()
+
+
+# ---- Graphs -------------------------------------------------------------------
+
+
+def capture(device, stream, program):
+    """The graph of what `program` enqueues."""
+    device.ok(device.capture_begin(stream, hal.RELAXED))
+    program()
+    return device.end_capture(stream)
+
+
+def test_a_captured_launch_touches_nothing_yet(device, two):
+    memory = device.alloc(4096)
+    device.use(two[1], (memory, 64, 1))
+    graph = capture(device, two[0], lambda: device.use(two[0], (memory, 64, 1)))
+    assert not device.findings()
+    device.ok(device.graph_destroy(graph))
+
+
+def test_a_replay_is_ordered_like_a_launch(device, two):
+    memory = device.alloc(4096)
+    graph = capture(device, two[0], lambda: device.use(two[0], (memory, 64, 1), name=b"captured"))
+    device.ok(device.graph_launch(graph, two[0]))
+    device.order(*two)
+    device.use(two[1], (memory, 64, 0))
+    assert not device.findings()
+    device.ok(device.graph_launch(graph, two[0]))
+    [(mode, sentence, *_)] = device.findings()
+    assert mode == "race" and "captured" in sentence
+    device.ok(device.device_synchronize(0, hal.NEVER, None))
+    device.ok(device.graph_destroy(graph))
+
+
+def test_two_replays_of_one_graph_are_ordered(device, two):
+    memory = device.alloc(4096)
+    graph = capture(device, two[0], lambda: device.use(two[0], (memory, 64, 1)))
+    device.ok(device.graph_launch(graph, two[0]))
+    device.ok(device.graph_launch(graph, two[1]))
+    assert not device.findings()
+    device.ok(device.device_synchronize(0, hal.NEVER, None))
+    device.ok(device.graph_destroy(graph))
+
+
+@pytest.mark.parametrize("joined_first", [True, False])
+def test_streams_inside_of_a_graph_are_compared_once(device, two, joined_first):
+    memory = device.alloc(4096)
+
+    def program():
+        device.order(*two)
+        device.use(two[1], (memory, 64, 1))
+        if joined_first:
+            device.order(two[1], two[0])
+        device.use(two[0], (memory, 64, 0))
+        if not joined_first:
+            device.order(two[1], two[0])
+
+    graph = capture(device, two[0], program)
+    assert modes(device) == ["race"] * (not joined_first)
+    device.ok(device.graph_launch(graph, two[0]))
+    device.ok(device.device_synchronize(0, hal.NEVER, None))
+    assert not device.findings()
+    device.ok(device.graph_destroy(graph))
+
+
+def test_a_graph_goes_on_using_what_was_freed_in_its_capture(device, two, heap):
+    block = heap.allocate()
+    graph = capture(device, two[0], lambda: device.use(two[0], (block, 1024, 1)))
+    heap.free(block)
+    device.ok(device.graph_launch(graph, two[0]))
+    assert not device.findings()
+    device.ok(device.device_synchronize(0, hal.NEVER, None))
+    device.ok(device.graph_destroy(graph))

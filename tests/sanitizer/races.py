@@ -547,3 +547,73 @@ class FlagLookedAtTooSoon:
         copied = room.main.record_event()
         copied.synchronize()
         return flag.item(), copied
+
+
+# ---- Graphs -------------------------------------------------------------------
+
+GRAPHS = "PyTorch notes, CUDA graphs: a replay is ordered like any work of its stream"
+
+
+@exhibit("race", "graph capture", GRAPHS)
+class SideOfAGraphReadsWhatTheOriginWrites:
+    @staticmethod
+    def wrong(room):
+        a, out = room.matrix(), room.matrix()
+        a.mul_(2)
+        out.copy_(a)
+        torch.openreg.synchronize()
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            origin = torch.openreg.current_stream()
+            room.side.wait_stream(origin)
+            with room.on(room.side):
+                out.copy_(a)
+            a.mul_(2)
+            origin.wait_stream(room.side)
+        return graph
+
+    @staticmethod
+    def right(room):
+        a, out = room.matrix(), room.matrix()
+        a.mul_(2)
+        out.copy_(a)
+        torch.openreg.synchronize()
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            origin = torch.openreg.current_stream()
+            a.mul_(2)
+            room.side.wait_stream(origin)
+            with room.on(room.side):
+                out.copy_(a)
+            origin.wait_stream(room.side)
+        graph.replay()
+        return graph
+
+
+@exhibit("race", "graph replay", GRAPHS)
+class InputWrittenDuringTheReplay:
+    @staticmethod
+    def wrong(room):
+        a = room.matrix()
+        a.mul_(2)
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            b = a.mul(2)
+        with room.on(room.side):
+            graph.replay()
+        a.fill_(1)
+        return graph, b
+
+    @staticmethod
+    def right(room):
+        a = room.matrix()
+        a.mul_(2)
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            b = a.mul(2)
+        room.side.wait_stream(room.main)
+        with room.on(room.side):
+            graph.replay()
+        room.main.wait_stream(room.side)
+        a.fill_(1)
+        return graph, b

@@ -56,7 +56,12 @@ def mutants():
 def test_a_right_twin_without_one_of_its_ordering_lines_is_caught(exhibit, source):
     names = dict(vars(sys.modules[exhibit.right.__module__]))
     exec(compile(source, "<mutant>", "exec"), names)  # noqa: S102
-    assert run(names["right"], exhibit.modes), source
+    try:
+        report = run(names["right"], exhibit.modes)
+    except torch.AcceleratorError as error:
+        assert "capture" in str(error)  # the driver itself refuses a graph whose streams are not joined
+        return
+    assert report, source
 
 
 def test_the_museum_has_thirty_pairs_of_rule_and_family():

@@ -66,6 +66,12 @@ bool is_training(const OpRecord& record, at::ArrayRef<c10::IValue> arguments) {
   return true;
 }
 
+// Tensors whose elements sizes and strides do not tell touch their whole storage.
+void note(const at::Tensor& tensor, Touch touch, uint32_t flags, uint64_t token = 0) {
+  if (!tensor.is_nested() && !tensor.is_quantized()) return note_tensor(tensor, touch, flags, token);
+  note_operand(tensor.storage().data(), at::kByte, static_cast<int64_t>(tensor.storage().nbytes()), int64_t{1}, touch, flags & OPENREG_OPERAND_MOVED);
+}
+
 template <class Visit>
 void for_each_device_tensor(const c10::IValue& value, Visit&& visit) {
   for_each_member(value, [&](const at::Tensor& tensor) {
@@ -92,13 +98,13 @@ void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::
     if (secret && is_training(record, arguments)) written = true;
     const bool read = !is_out && !(written && overwrites(name)) && !(i == 0 && blind_first);
     for_each_device_tensor(arguments[i], [&](const at::Tensor& tensor) {
-      if (read) note_tensor(tensor, Touch::reads, flags, chosen ? token : 0);
-      if (written) note_tensor(tensor, Touch::writes, flags, chosen ? token : 0);
+      if (read) note(tensor, Touch::reads, flags, chosen ? token : 0);
+      if (written) note(tensor, Touch::writes, flags, chosen ? token : 0);
     });
   }
   for (size_t i = 0; i < results.size(); ++i) {
     if (record.return_alias[i] >= 0) continue;  // an argument
-    for_each_device_tensor(results[i], [&](const at::Tensor& tensor) { note_tensor(tensor, Touch::writes, moved); });
+    for_each_device_tensor(results[i], [&](const at::Tensor& tensor) { note(tensor, Touch::writes, moved); });
   }
 }
 

@@ -47,7 +47,7 @@ void State::fill_guard(openreg_stream stream, void* address) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     Block* block = block_at(address);
-    if (block == nullptr || stream == nullptr) return;
+    if (block == nullptr || stream == nullptr || captures_underway()) return;  // a check is no part of a graph
     intptr_t delta = 0;
     const int32_t device = streams_[number_of(stream)].device;
     if (below_->mem_kernel_view == nullptr || below_->mem_kernel_view(device, &delta) != OPENREG_OK) return;
@@ -65,7 +65,7 @@ void State::check_guard(openreg_stream stream, const void* address, const char* 
   {
     std::lock_guard<std::mutex> lock(mutex_);
     Block* block = block_at(address);
-    if (block == nullptr || !block->guarded) return;
+    if (block == nullptr || !block->guarded || captures_underway()) return;
     if (stream == nullptr) {
       if (block->owner->home == kHost) return;
       stream = streams_[block->owner->home].handle;

@@ -50,7 +50,9 @@ void State::launch(openreg_stream stream, const char* name, uint64_t tag, std::v
   auto launch = std::make_shared<Launch>();
   launch->name = name ? name : "unnamed";
   launch->tag = tag;
+  launch->raw_copy = raw_copy;
   launch->operands = std::move(operands);
+  if (const uint64_t capture = capture_of(stream)) return captured_launch(capture, stream, launch);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     const uint32_t number = number_of(stream);
@@ -58,22 +60,22 @@ void State::launch(openreg_stream stream, const char* name, uint64_t tag, std::v
     clock.join(host_);
     launch->stream = number;
     launch->tick = clock.advance(number);
-    for (uint32_t i = 0; i < launch->operands.size(); ++i) touch(launch, i, clock);
-    if (has(kInit)) {
-      const auto& all = launch->operands;
-      if (raw_copy && all.size() == 2) {
-        move_contents(all[1], all[0]);
-      } else {
-        for (const Operand& operand : all) {
-          if (!operand.write) read_contents(launch, operand);
-        }
-        for (const Operand& operand : all) {
-          if (operand.write) write_contents(operand);
-        }
-      }
-    }
+    add_launch(launch, clock);
   }
   deliver();
+}
+
+void State::add_launch(const std::shared_ptr<const Launch>& launch, const Clock& now) {
+  const auto& all = launch->operands;
+  for (uint32_t i = 0; i < all.size(); ++i) touch(launch, i, now);
+  if (!has(kInit)) return;
+  if (launch->raw_copy && all.size() == 2) return move_contents(all[1], all[0]);
+  for (const Operand& operand : all) {
+    if (!operand.write) read_contents(launch, operand);
+  }
+  for (const Operand& operand : all) {
+    if (operand.write) write_contents(operand);
+  }
 }
 
 void State::touch(const std::shared_ptr<const Launch>& launch, uint32_t operand, const Clock& now) {
@@ -83,6 +85,10 @@ void State::touch(const std::shared_ptr<const Launch>& launch, uint32_t operand,
     if (block->host) host_uses_.store(true, std::memory_order_relaxed);
     const Use use{launch, operand, block->owner};
     const bool inside = touched.set.begin >= block->begin && touched.set.end <= block->end;
+    if (!block->live && launch->replayed) {
+      if (modes() & (kRaces | kLifetime)) compare(*block, use, now);
+      continue;
+    }
     if (!block->live) {
       const Footprint mine = Footprint::bytes(reinterpret_cast<void*>(block->begin), block->end - block->begin);
       if (!has(kLifetime) || touched.some || (!inside && overlap(touched.set, mine) != Overlap::yes)) continue;

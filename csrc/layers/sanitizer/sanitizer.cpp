@@ -18,6 +18,9 @@ void State::reset(uint32_t modes) {
   events_.clear();
   host_ = Clock();
   blocks_.clear();
+  underway_.clear();
+  graphs_.clear();
+  captures_ = 0;
   promises_.clear();
   suspicions_.clear();
   findings_.clear();

@@ -47,6 +47,8 @@ struct Launch {
   uint64_t tag = 0;
   uint32_t stream = 0;
   uint64_t tick = 0;
+  bool raw_copy = false;  // moves bytes from the second operand to the first
+  bool replayed = false;  // by a graph, which may use blocks that were freed when it was captured
   std::vector<Operand> operands;
 };
 
@@ -113,6 +115,19 @@ class State {
   // Fills an operand's promise to tell more.
   std::shared_ptr<Told> promise(uint64_t token);
 
+  // ---- Graphs: graphs.cpp
+  // The capture that the stream is in, 0 for none.
+  uint64_t capture_of(openreg_stream stream);
+  bool captures_underway() const { return captures_.load(std::memory_order_relaxed) != 0; }
+  void begin_capture(uint64_t capture);
+  void end_capture(uint64_t capture, openreg_graph graph);
+  void captured_launch(uint64_t capture, openreg_stream stream, const std::shared_ptr<Launch>& launch);
+  void captured_record(uint64_t capture, openreg_event event, openreg_stream stream);
+  bool captured_wait(openreg_stream stream, openreg_event event);
+  void replay(openreg_graph graph, openreg_stream stream);
+  void forget_graph(openreg_graph graph);
+  void update_graph(openreg_graph graph, openreg_graph source);
+
   // ---- Blocks: blocks.cpp
   void allocated(openreg_stream stream, void* address, uint64_t size_bytes, uint64_t requested_bytes, uint64_t tag, bool known_contents, bool host);
   void freed(void* address, uint64_t tag);
@@ -144,6 +159,15 @@ class State {
     std::string name;
     Clock clock;
   };
+  struct Capture {
+    std::unordered_map<uint32_t, Clock> clocks;  // of each of its streams
+    std::unordered_map<openreg_event, Clock> events;
+    std::vector<std::shared_ptr<Launch>> launches;
+  };
+  struct Graph {
+    std::vector<std::shared_ptr<Launch>> launches;
+    Clock replayed;  // the end of the last replay
+  };
   // A pair that is a race if what the tasks touched has bytes in common.
   struct Suspicion {
     Use first, second;
@@ -153,6 +177,7 @@ class State {
   uint32_t number_of(openreg_stream stream);
   std::vector<Block*> blocks_in(uintptr_t begin, uintptr_t end);
   Block* block_at(const void* address);
+  void add_launch(const std::shared_ptr<const Launch>& launch, const Clock& now);
   void touch(const std::shared_ptr<const Launch>& launch, uint32_t operand, const Clock& now);
   void compare(Block& block, const Use& use, const Clock& now);
   void judge(const Use& first, const Use& second);
@@ -169,6 +194,7 @@ class State {
   std::atomic<uint32_t> modes_{0};
   std::atomic<bool> host_uses_{false};
   std::atomic<bool> undelivered_{false};
+  std::atomic<int> captures_{0};
   const openreg_driver* below_ = nullptr;
   std::string (*stream_name_)(openreg_stream) = nullptr;
   void (*listener_)() = nullptr;
@@ -179,6 +205,8 @@ class State {
   std::unordered_map<openreg_stream, uint32_t> numbers_;
   std::unordered_map<openreg_event, Clock> events_;
   Clock host_;
+  std::unordered_map<uint64_t, Capture> underway_;
+  std::unordered_map<openreg_graph, Graph> graphs_;
   Blocks blocks_;
   uint64_t allocations_ = 0;
   uint64_t tokens_ = 0;

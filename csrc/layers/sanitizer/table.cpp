@@ -74,7 +74,7 @@ std::vector<uintptr_t> written_addresses(const std::vector<Operand>& operands) {
 template <class Forward>
 openreg_status launch(openreg_stream stream, const openreg_launch_desc* desc, Forward&& forward) {
   std::vector<Operand> operands = operands_from(desc);
-  const bool guarded = state().has(kBounds);
+  const bool guarded = state().has(kBounds) && !state().captures_underway();
   const std::vector<uintptr_t> written = guarded ? written_addresses(operands) : std::vector<uintptr_t>();
   if (desc == nullptr || desc->ranges == nullptr) state().contents_unknown();
   if (!operands.empty()) state().launch(stream, name_of(desc, "unnamed"), tag_of(desc), std::move(operands), false);
@@ -140,19 +140,62 @@ openreg_status event_query(openreg_event event) {
 
 openreg_status event_record(openreg_event event, openreg_stream stream) {
   const openreg_status status = below().event_record(event, stream);
-  if (status == OPENREG_OK) state().record(event, stream);
+  if (status != OPENREG_OK) return status;
+  if (const uint64_t capture = state().capture_of(stream)) {
+    state().captured_record(capture, event, stream);
+  } else {
+    state().record(event, stream);
+  }
   return status;
 }
 
 openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
   const openreg_status status = below().stream_wait_event(stream, event);
-  if (status == OPENREG_OK) state().wait(stream, event);
+  if (status == OPENREG_OK && !state().captured_wait(stream, event)) state().wait(stream, event);
   return status;
 }
 
 openreg_status event_destroy(openreg_event event) {
   state().forget_event(event);
   return below().event_destroy(event);
+}
+
+// ---- Graphs -----------------------------------------------------------------
+
+uint64_t number_of_capture(openreg_stream stream) {
+  int32_t capturing = OPENREG_NOT_CAPTURING;
+  uint64_t number = 0;
+  return below().stream_capture_info(stream, &capturing, &number) == OPENREG_OK && capturing != OPENREG_NOT_CAPTURING ? number : 0;
+}
+
+openreg_status capture_begin(openreg_stream stream, int32_t mode) {
+  const openreg_status status = below().capture_begin(stream, mode);
+  if (status == OPENREG_OK) state().begin_capture(number_of_capture(stream));
+  return status;
+}
+
+openreg_status capture_end(openreg_stream stream, openreg_graph* graph) {
+  const uint64_t capture = number_of_capture(stream);
+  const openreg_status status = below().capture_end(stream, graph);
+  if (status != OPENREG_INVALID_VALUE) state().end_capture(capture, status == OPENREG_OK ? *graph : nullptr);
+  return status;
+}
+
+openreg_status graph_launch(openreg_graph graph, openreg_stream stream) {
+  const openreg_status status = below().graph_launch(graph, stream);
+  if (status == OPENREG_OK) state().replay(graph, stream);
+  return status;
+}
+
+openreg_status graph_destroy(openreg_graph graph) {
+  state().forget_graph(graph);
+  return below().graph_destroy(graph);
+}
+
+openreg_status graph_update(openreg_graph graph, openreg_graph source) {
+  const openreg_status status = below().graph_update(graph, source);
+  if (status == OPENREG_OK) state().update_graph(graph, source);
+  return status;
 }
 
 // ---- Memory -----------------------------------------------------------------
@@ -229,6 +272,13 @@ const openreg_driver* stack(const openreg_driver* under) {
   if (table.mem_unmap != nullptr) table.mem_unmap = mem_unmap;
   table.host_alloc = host_alloc;
   table.host_free = host_free;
+  if (table.capture_begin != nullptr && table.stream_capture_info != nullptr) {
+    table.capture_begin = capture_begin;
+    table.capture_end = capture_end;
+    table.graph_launch = graph_launch;
+    table.graph_destroy = graph_destroy;
+    table.graph_update = graph_update;
+  }
   return &table;
 }
 
