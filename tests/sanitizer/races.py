@@ -561,7 +561,6 @@ class SideOfAGraphReadsWhatTheOriginWrites:
         a, out = room.matrix(), room.matrix()
         a.mul_(2)
         out.copy_(a)
-        torch.openreg.synchronize()
         graph = torch.openreg.Graph()
         with torch.openreg.graph(graph):
             origin = torch.openreg.current_stream()
@@ -577,7 +576,6 @@ class SideOfAGraphReadsWhatTheOriginWrites:
         a, out = room.matrix(), room.matrix()
         a.mul_(2)
         out.copy_(a)
-        torch.openreg.synchronize()
         graph = torch.openreg.Graph()
         with torch.openreg.graph(graph):
             origin = torch.openreg.current_stream()
@@ -599,6 +597,7 @@ class InputWrittenDuringTheReplay:
         graph = torch.openreg.Graph()
         with torch.openreg.graph(graph):
             b = a.mul(2)
+        a.fill_(3)
         with room.on(room.side):
             graph.replay()
         a.fill_(1)
@@ -611,6 +610,7 @@ class InputWrittenDuringTheReplay:
         graph = torch.openreg.Graph()
         with torch.openreg.graph(graph):
             b = a.mul(2)
+        a.fill_(3)
         room.side.wait_stream(room.main)
         with room.on(room.side):
             graph.replay()
