@@ -4,6 +4,7 @@ loses any one of its ordering lines is caught too."""
 import ast
 import sys
 
+import host_and_graphs  # noqa: F401
 import lifetimes  # noqa: F401
 import museum
 import pytest
