@@ -57,16 +57,18 @@ DRIVER_SOURCES = {
 }
 
 TORCH_SOURCES = """
+    layers/layer layers/sanitizer/blocks layers/sanitizer/footprint layers/sanitizer/graphs layers/sanitizer/guards layers/sanitizer/order layers/sanitizer/report
+    layers/sanitizer/sanitizer layers/sanitizer/table
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
-    runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/out_of_memory runtime/schedule runtime/storage runtime/stream
-    aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/layer_norm
+    runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream
+    aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/host_access aten/layer_norm
     aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
     aten/softmax aten/tensor_split aten/windows
     aten/kernels/attention aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/foreach aten/kernels/layer_norm aten/kernels/nll_loss aten/kernels/optimizer
     aten/kernels/philox aten/kernels/random aten/kernels/softmax aten/kernels/unary
-    aten/engine/arguments aten/engine/core_meta aten/engine/infer aten/engine/kinds aten/engine/launch_state aten/engine/lists
-    aten/engine/memo
+    aten/engine/arguments aten/engine/chosen aten/engine/core_meta aten/engine/infer aten/engine/kinds aten/engine/launch_state aten/engine/lists
+    aten/engine/memo aten/engine/operands
     aten/engine/op_record aten/engine/preset aten/engine/result
     aten/engine/run aten/engine/staging aten/engine/task
     aten/engine/shapes/attention aten/engine/shapes/convolution aten/engine/shapes/fft aten/engine/shapes/indexing aten/engine/shapes/linalg
@@ -76,16 +78,16 @@ TORCH_SOURCES = """
 
 PYTHON_SOURCES = """
     python/module python/bind_device python/bind_event python/bind_generator python/bind_graph python/bind_ipc python/bind_memory python/bind_memory_history
-    python/bind_op_stats python/bind_stream
+    python/bind_op_stats python/bind_sanitizer python/bind_stream
 """
 
 # What `torch_openreg.get_include()` offers to operators that are built outside the tree.
 PUBLIC_HEADERS = """
     hal/openreg_hal.h
     runtime/export.h runtime/device.h runtime/device_allocator.h runtime/driver.h runtime/error.h runtime/event.h
-    runtime/capture.h runtime/generator.h runtime/graph.h runtime/host_allocator.h runtime/launch.h runtime/memory_pool.h runtime/storage.h runtime/stream.h
+    runtime/capture.h runtime/generator.h runtime/graph.h runtime/host_allocator.h runtime/launch.h runtime/memory_pool.h runtime/operands.h runtime/storage.h runtime/stream.h
     driver/sim/sim_kernel.h
-    aten/tensor.h
+    aten/operands.h aten/tensor.h
 """
 
 # Kernels need the vectoriser (-O3), square roots as one instruction (-fno-math-errno), and products and sums rounded as the CPU's kernels

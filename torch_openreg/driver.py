@@ -6,12 +6,13 @@ the latest possible moment, when the first device is used, and handed to the ext
 | variable | meaning | default |
 |---|---|---|
 | OPENREG_DRIVER | path of a driver library, or the name of one in this package (`sim`, `null`) | `sim` |
-| OPENREG_LAYERS | layers around the driver, the first is closest to the caller: `validate,trace` | none |
+| OPENREG_LAYERS | layers around the driver, the first is closest to the caller: `sanitizer` | none |
 | OPENREG_DEVICES | number of simulated devices | 2 |
 | OPENREG_MEMORY | memory per device: `8GiB`, `512MiB`, or bytes | chosen by the driver |
 | OPENREG_SCHEDULE | `eager`, `lazy` or `random:SEED` | `eager` |
 | OPENREG_SCHEDULE_LOG | a file for what `random:SEED` queues and runs, in order | none |
 | OPENREG_KERNEL_VIEW | `on`, or `off`: the host cannot map device memory, operators stage copies | `on` |
+| OPENREG_SANITIZE | what the sanitizer looks for: `races,lifetime,init,bounds,leaks` | nothing |
 | OPENREG_VISIBLE_DEVICES | the devices this process sees, in its order: `1,0`; empty for none | all |
 
 The extension itself reads OPENREG_LAUNCH_BLOCKING, OPENREG_LAUNCH_TRACE and OPENREG_STALL_SECONDS.
@@ -29,6 +30,7 @@ from typing import TypeVar
 SIMULATOR = "sim"
 DOCS_PAGE = "docs/hal.md"
 DEFAULT_DEVICES = 2  # the simulator's own default, so that counting devices need not start it
+SANITIZER_MODES = ("races", "lifetime", "init", "bounds", "leaks")  # in the order of the extension's bits
 MAX_DEVICES = 64  # the simulator's own limit
 
 _BYTE_UNITS = {
@@ -53,6 +55,7 @@ class Settings:
     layers: tuple[str, ...]
     options: Mapping[str, str]
     visible: tuple[int, ...] | None
+    sanitize: tuple[str, ...] = ()
 
 
 def configure(
@@ -103,6 +106,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         driver=library_path(environ.get("OPENREG_DRIVER") or SIMULATOR),
         layers=layers,
         options=options,
+        sanitize=parse_sanitizer_modes("OPENREG_SANITIZE", environ.get("OPENREG_SANITIZE", "")),
         visible=parse_visible_devices(environ.get("OPENREG_VISIBLE_DEVICES")),
     )
 
@@ -178,6 +182,16 @@ def parse_visible_devices(text: str | None) -> tuple[int, ...] | None:
         if visible.count(index) > 1:
             raise ValueError(f"OPENREG_VISIBLE_DEVICES='{text}' names device {index} more than once.")
     return visible
+
+
+def parse_sanitizer_modes(source: str, modes: str | Iterable[str]) -> tuple[str, ...]:
+    """The names in a list like "races,lifetime". ValueError, naming the source, for one that does not exist."""
+    words = modes.split(",") if isinstance(modes, str) else list(modes)
+    names = tuple(word.strip() for word in words if word.strip())
+    for name in names:
+        if name not in SANITIZER_MODES:
+            raise ValueError(f"{source} lists modes out of {', '.join(SANITIZER_MODES)}; {name!r} is none of them.")
+    return tuple(mode for mode in SANITIZER_MODES if mode in names)
 
 
 def _up_to_first(entries: Iterable[_Entry], is_end: Callable[[_Entry], bool]) -> list[_Entry]:

@@ -38,7 +38,9 @@ def register() -> None:
     sharing = sys.modules[f"{openreg.__name__}.sharing"]
     sharing.prepare()
     driver.prepare(extension)
-    shutdown.prepare(extension)
+    sanitizer = sys.modules[f"{openreg.__name__}.sanitizer"]
+    sanitizer.prepare()
+    shutdown.prepare(extension, sanitizer.finish)
     _registered = True
 
 

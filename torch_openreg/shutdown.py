@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import types
+from collections.abc import Callable
 
 # At exit, queued work gets this long to finish; what is left then is dropped.
 _DRAIN_TIMEOUT_MS = 5000
@@ -19,21 +20,23 @@ _DRAIN_TIMEOUT_MS = 5000
 _AUTOGRAD_TIMEOUT_S = 0.5
 
 
-def prepare(extension: types.ModuleType) -> None:
-    """Arranges that the driver of this process stops at its end."""
-    atexit.register(_stop, extension)
+def prepare(extension: types.ModuleType, before_stop: Callable[[], None]) -> None:
+    """Arranges that the driver of this process stops at its end; `before_stop` is called while it still runs."""
+    atexit.register(_stop, extension, before_stop)
 
 
-def _stop(extension: types.ModuleType) -> None:
+def _stop(extension: types.ModuleType, before_stop: Callable[[], None]) -> None:
     if extension.is_in_bad_fork() or not extension.is_initialized():
         return
     _wait_for_autograd_threads()
+    before_stop()
     if not extension.shutdown(_DRAIN_TIMEOUT_MS):
         print(
             f"torch_openreg: work that was still queued {_DRAIN_TIMEOUT_MS / 1000:g} s after the end of the program "
             "was dropped; call torch.openreg.synchronize() before the program ends.",
             file=sys.stderr,
         )
+    extension.sanitizer_flush()
 
 
 def _wait_for_autograd_threads() -> None:

@@ -16,7 +16,9 @@
 
 #include "aten/cast.h"
 #include "aten/engine/engine.h"
+#include "aten/host_access.h"
 #include "aten/op_stats.h"
+#include "aten/operands.h"
 #include "aten/tensor.h"
 #include "runtime/driver.h"
 #include "runtime/error.h"
@@ -42,6 +44,11 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) { return a.is_conj() ==
 bool raw_copyable(const at::Tensor& dst, const at::Tensor& src) {
   return dst.dtype() == src.dtype() && same_bits(dst, src) && dst.sizes() == src.sizes() && dst.strides() == src.strides() &&
          dst.is_non_overlapping_and_dense();
+}
+
+void note_copy(const at::Tensor& dst, const at::Tensor& src) {
+  note_tensor(dst, Touch::writes);
+  note_tensor(src, Touch::reads);
 }
 
 struct InlineCopy {
@@ -97,9 +104,12 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
   const void* source = src.const_data_ptr();
   const bool pinned = is_pinned(source);
   if (!pinned && bytes <= kInlineBytes && has_kernel_view(dst.device().index())) {
+    note_tensor(dst, Touch::writes);
     return copy_inline(stream, dst.mutable_data_ptr(), source, bytes);
   }
+  note_copy(dst, src);
   launch_copy(stream, "openreg::copy_from_host", dst.mutable_data_ptr(), dst.device(), source, src.device(), bytes);
+  if (pinned) watch_host_operators();
   if (non_blocking && pinned && record_pinned(src.storage().data_ptr(), stream)) return;
   finish_host_copy(stream, "openreg::copy_from_host", hold(src));
   op_stats::count(copy_counter().waited);
@@ -108,7 +118,9 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
 void raw_to_host(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
   const c10::Stream stream = current_stream(src.device().index());
   void* destination = dst.mutable_data_ptr();
+  note_copy(dst, src);
   launch_copy(stream, "openreg::copy_to_host", destination, dst.device(), src.const_data_ptr(), src.device(), dst.nbytes());
+  if (is_pinned(destination)) watch_host_operators();
   if (non_blocking && is_pinned(destination) && record_pinned(dst.storage().data_ptr(), stream)) return;
   finish_host_copy(stream, "openreg::copy_to_host", hold(dst));
   op_stats::count(copy_counter().waited);
@@ -121,6 +133,7 @@ void raw_between_devices(const at::Tensor& dst, const at::Tensor& src) {
   Event ready(false);
   ready.record(destination_stream);
   ready.block(source_stream);
+  note_copy(dst, src);
   launch_copy(source_stream, "openreg::copy_between_devices", dst.mutable_data_ptr(), dst.device(), src.const_data_ptr(), src.device(),
               dst.nbytes());
   Event done(false);
@@ -152,6 +165,7 @@ void raw_copy(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
   if (src.is_cpu()) return raw_to_device(dst, src, non_blocking);
   if (dst.is_cpu()) return raw_to_host(dst, src, non_blocking);
   if (dst.device() != src.device()) return raw_between_devices(dst, src);
+  note_copy(dst, src);
   launch_copy(current_stream(dst.device().index()), "aten::copy_", dst.mutable_data_ptr(), dst.device(), src.const_data_ptr(), src.device(),
               dst.nbytes());
 }
@@ -181,6 +195,7 @@ c10::Scalar local_scalar_dense(const at::Tensor& self) {
   char* value = side->scalar;
   TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(side->scalar));
   const c10::Stream stream = current_stream(self.device().index());
+  note_tensor(self, Touch::reads);
   launch_copy(stream, "aten::_local_scalar_dense", value, c10::Device(c10::DeviceType::CPU), self.const_data_ptr(), self.device(), self.itemsize());
   finish_host_copy(stream, "aten::_local_scalar_dense", side);
   op_stats::count(counter.native);

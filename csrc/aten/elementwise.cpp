@@ -399,6 +399,7 @@ at::Tensor& zero_(at::Tensor& self) {
     return self;
   }
   native.count_native();
+  note_tensor(self, Touch::writes);
   launch_fill(current_stream(self.device().index()), native.name(), self.mutable_data_ptr(), 0, self.nbytes());
   return self;
 }

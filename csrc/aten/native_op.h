@@ -16,6 +16,7 @@
 #include "aten/engine/engine.h"
 #include "aten/kernels/kernel.h"
 #include "aten/op_stats.h"
+#include "aten/operands.h"
 #include "aten/tensor.h"
 #include "runtime/driver.h"
 #include "runtime/launch.h"
@@ -38,6 +39,7 @@ class NativeOp {
   template <class Return, class... Args>
   Return on_engine(const Args&... args) const {
     torch::jit::Stack stack;
+    if (C10_UNLIKELY(wants_ranges())) forget_operands();  // what an attempt at a kernel has noted
     stack.reserve(sizeof...(Args));
     torch::jit::push(stack, args...);
     engine::run(handle_, &stack);
@@ -133,11 +135,13 @@ inline bool share_bytes(const at::TensorBase& a, const at::TensorBase& b) {
   return x < y + b.nbytes() && y < x + a.nbytes();
 }
 
-// The addresses that a kernel on the tensor's device uses.
+// The addresses that a kernel on the tensor's device uses. The next launch touches the tensor: see operands.h.
 inline const void* kernel_input(const at::TensorBase& tensor) {
+  note_tensor(tensor, Touch::reads);
   return kernel_ptr(tensor.const_data_ptr(), tensor.device().index());
 }
 inline void* kernel_output(const at::TensorBase& tensor) {
+  note_tensor(tensor, Touch::writes);
   return kernel_ptr(tensor.mutable_data_ptr(), tensor.device().index());
 }
 

@@ -133,16 +133,32 @@ typedef struct openreg_range {
   int32_t write;    /* 0 = read, 1 = written */
 } openreg_range;
 
+/* What a range is to the operator: which of its bytes, and how. Dimensions in elements, strides not negative. */
+typedef struct openreg_operand {
+  uint32_t flags;         /* OPENREG_OPERAND_* */
+  uint32_t element_bytes;
+  int32_t dims;
+  const int64_t* sizes;
+  const int64_t* strides;
+  const char* dtype;      /* for reports, static; NULL = bytes */
+  uint64_t token;         /* names the launch to whoever tells later which elements it touched; 0 = nobody */
+} openreg_operand;
+enum {
+  OPENREG_OPERAND_SOME = 1u, /* data decide which of the elements are touched */
+  OPENREG_OPERAND_MOVED = 2u /* the values are moved on, not used */
+};
+
 typedef struct openreg_launch_desc {
   uint32_t struct_size;
   const char* name;           /* operator or copy name; NULL = "unnamed" */
   uint64_t tag;               /* opaque; comes back in the error record and in traces */
   uint64_t flops, bytes;      /* 0 = unknown; filled only when the table wants costs */
-  const openreg_range* ranges;/* filled only when the table wants ranges */
+  const openreg_range* ranges;/* filled only when the table wants ranges; NULL = unknown */
   uint32_t range_count;
   void (*cleanup)(void* args);/* (optional) called exactly once with the copied args (null for copy and
                                  fill), after the task ran or was skipped, before its completion is
                                  visible; may not call the driver; default: nothing */
+  const openreg_operand* operands; /* (optional) one for each range; default: every byte of the ranges */
 } openreg_launch_desc;
 
 /* Bits of openreg_driver.wants: what the launcher should take the trouble to fill. */

@@ -15,6 +15,7 @@
 #include "runtime/event.h"
 #include "runtime/fault_report.h"
 #include "runtime/launch.h"
+#include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -51,7 +52,13 @@ bool release_block(void* address) noexcept {
 // The deleter of every DataPtr from here; its context is the device address (Note [Block lookup]). Host threads only. In a forked child
 // and after the driver has stopped the memory is not ours any more.
 void release_device_memory(void* address) noexcept {
-  if (address == nullptr || !driver_started() || driver_stopped() || release_block(address)) return;
+  if (address == nullptr || !driver_started()) return;
+  if (driver_stopped()) {
+    if (sanitizing() != 0) layers::sanitizer::block_freed(address, 0);
+    return;
+  }
+  if (release_block(address)) return;
+  if (sanitizing() != 0) layers::sanitizer::block_freed_twice(address, call_stack(false));
   std::fprintf(stderr, "torch_openreg: %p was freed, but it is not an allocated block of device memory (freed twice?)\n", address);
 }
 
@@ -140,7 +147,9 @@ void* allocate_device_block(c10::Stream stream, size_t bytes) {
 
 void free_device_block(void* address) {
   if (address == nullptr) return;
-  TORCH_CHECK_VALUE(release_block(address), address, " is not the address of an allocated block of device memory (freed twice?).");
+  const bool released = release_block(address);
+  if (!released && sanitizing() != 0) layers::sanitizer::block_freed_twice(address, call_stack());
+  TORCH_CHECK_VALUE(released, address, " is not the address of an allocated block of device memory (freed twice?).");
 }
 
 void record_deferred_blocks() {

@@ -9,6 +9,7 @@
 #include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
+#include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -57,7 +58,7 @@ void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
   ++allocations_;
 
   const bool possible = bytes <= kLargestRequest;
-  const uint64_t size_bytes = possible ? config.rounded(bytes) : bytes;
+  const uint64_t size_bytes = possible ? config.rounded(bytes + sanitizer_guard_bytes()) : bytes;
   const Request request{config, pool_for(stream).of(stream), bytes, size_bytes, size_bytes > kSmallRequest, memory_caching(), context};
   Block* block = possible && request.cached ? find_free(request.home, request) : nullptr;
   if (block == nullptr) {
@@ -83,17 +84,20 @@ void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
   }
   report.take(stats_);
   void* address = block->address;
-  const int64_t reported = static_cast<int64_t>(block->size_bytes);
+  const uint64_t given_bytes = block->size_bytes;
   lock.unlock();
-  report.send(address, reported);
+  if (C10_UNLIKELY(sanitizing() != 0)) sanitize_allocation(device_, stream, address, given_bytes, bytes);
+  report.send(address, static_cast<int64_t>(given_bytes));
   return address;
 }
 
 bool DeviceHeap::release(Block* block, const void* address) noexcept {
   MemoryReport report(device_);
   const MemoryContext context = memory_context(RecordContext::ALL);
+  const uint64_t freed_at = C10_UNLIKELY(sanitizing() != 0) ? sanitize_end(address) : 0;
   Lock lock(mutex_);
   if (block->state != BlockState::in_use || block->address != address) return false;
+  if (C10_UNLIKELY(sanitizing() != 0)) layers::sanitizer::block_freed(block->address, freed_at);
   const int64_t reported = static_cast<int64_t>(block->size_bytes);
   subtract(stats_.allocation, block->large, 1);
   subtract(stats_.allocated_bytes, block->large, block->size_bytes);
@@ -128,6 +132,7 @@ void DeviceHeap::record_stream(Block* block, const void* address, c10::Stream st
   if (block->state != BlockState::in_use || block->address != address) return;
   if (stream.device_index() == device_ && stream.id() == block->home->stream()) return;
   if (std::find(block->users.begin(), block->users.end(), stream) == block->users.end()) block->users.push_back(stream);
+  if (C10_UNLIKELY(sanitizing() != 0)) layers::sanitizer::block_used_by(block->address, stream_handle(stream));
 }
 
 void DeviceHeap::record(Action action, const Block& block, uint64_t bytes, const MemoryContext& context) const {
@@ -218,6 +223,7 @@ Block* DeviceHeap::merge(Block* block) {
 void DeviceHeap::finish(Block* block, const MemoryContext& context) {
   record(TraceEntry::FREE_COMPLETED, *block, block->requested_bytes, context ? context : block->context);
   block->context.reset();
+  if (C10_UNLIKELY(sanitizing() != 0)) layers::sanitizer::block_idle(block->address);
   subtract(stats_.active, block->large, 1);
   subtract(stats_.active_bytes, block->large, block->size_bytes);
   const bool cached = block->cached;
@@ -297,6 +303,7 @@ DeviceHeap::WaitingQueue& DeviceHeap::waiting_queue(c10::Stream stream) {
 
 void DeviceHeap::collect_completed() {
   const RelaxedCapture relaxed;
+  const RuntimeWait wait;
   for (WaitingQueue& queue : queues_) {
     while (!queue.waiting.empty() && queue.waiting.front().event.query()) {
       Block* block = queue.waiting.front().block;

@@ -8,6 +8,7 @@
 #include "runtime/device.h"
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
+#include "runtime/sanitizer.h"
 #include "runtime/ipc.h"
 #include "runtime/out_of_memory.h"
 #include "runtime/stream.h"
@@ -242,6 +243,7 @@ void DeviceHeap::await_pending(Lock& lock) {
   }
   if (awaited.empty()) return;
   unlocked(lock, [&] {
+    const RuntimeWait wait;
     for (c10::Stream stream : awaited) synchronize_stream(stream);
   });
   collect_completed();
@@ -265,7 +267,10 @@ void DeviceHeap::give_back_idle(const std::vector<Block*>& chosen, c10::MempoolI
     if (block->idle_epoch == 0) block->idle_epoch = epoch;
   }
   try {
-    unlocked(lock, [&] { synchronize_device(device_); });
+    unlocked(lock, [&] {
+      const RuntimeWait wait;
+      synchronize_device(device_);
+    });
   } catch (...) {
     for (Block* block : releasable(scope)) {
       if (block->idle_epoch == epoch) block->idle_epoch = 0;

@@ -5,14 +5,18 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <mutex>
 #include <sstream>
 #include <utility>
+
+#include "layers/layer.h"
 
 namespace openreg {
 
 namespace detail {
 std::atomic<const openreg_driver*> driver_table{nullptr};
+std::atomic<bool> ranges_wanted{false};
 int driver_device_of[kMaxDevices] = {};
 intptr_t kernel_delta_of[kMaxDevices] = {};
 bool kernel_view_of[kMaxDevices] = {};
@@ -24,6 +28,8 @@ struct State {
   std::mutex mutex;  // LOCK: settings, identity
   DriverSettings settings;
   DriverIdentity identity;
+  std::vector<std::string> front;  // layers of set_layer, before those of the settings
+  const openreg_driver* driver = nullptr;             // the driver's own table, below every layer
   std::atomic<const openreg_driver*> table{nullptr};  // kept in a forked child, where driver_table is null
   std::atomic<int> visible_count{0};
   std::atomic<bool> forked{false};
@@ -85,10 +91,31 @@ std::vector<int> visible_devices(const DriverSettings& settings, int count) {
   return devices;
 }
 
+void check_layers(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    TORCH_CHECK(layers::find_layer(name.c_str()) != nullptr, "OPENREG_LAYERS names the layer '", name,
+                "', which this version does not have: its layers are ", layers::layer_names(), " (docs/hal.md).");
+    TORCH_CHECK(std::count(names.begin(), names.end(), name) == 1, "OPENREG_LAYERS names the layer '", name, "' more than once.");
+  }
+}
+
+// Stacks the layers over the driver, the first closest to the caller, and lets the runtime use the result.
+void use_layers(State& s) {
+  std::vector<std::string> names = s.front;
+  for (const std::string& name : s.settings.layers) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  const openreg_driver* table = s.driver;
+  for (auto name = names.rbegin(); name != names.rend(); ++name) table = layers::find_layer(name->c_str())->stack(table);
+  s.table = table;
+  s.identity.layers = names;
+  detail::ranges_wanted = (table->wants & OPENREG_WANT_RANGES) != 0;
+  detail::driver_table.store(table, std::memory_order_release);
+}
+
 void start_locked(State& s) {
   TORCH_CHECK(!s.stopped, "The openreg driver was shut down; a new process is needed to use it again.");
-  TORCH_CHECK(s.settings.layers.empty(), "OPENREG_LAYERS names the layer '", s.settings.layers.front(),
-              "', which this version does not have (docs/hal.md lists the layers).");
+  check_layers(s.settings.layers);
   const openreg_driver* table = load_table(s.settings.path);
   std::vector<openreg_option> options;
   for (const auto& [key, value] : s.settings.options) options.push_back({key.c_str(), value.c_str()});
@@ -112,10 +139,10 @@ void start_locked(State& s) {
   }
   static const int registered = pthread_atfork(nullptr, nullptr, mark_forked_child);
   (void)registered;
-  s.table = table;
+  s.driver = table;
   s.visible_count = static_cast<int>(devices.size());
-  s.identity = {table->name, s.settings.path, table->major, table->minor, s.settings.layers};
-  detail::driver_table.store(table, std::memory_order_release);
+  s.identity = {table->name, s.settings.path, table->major, table->minor, {}};
+  use_layers(s);
 }
 
 const char* status_name(openreg_status status) {
@@ -152,6 +179,19 @@ void start_driver() {
               "'spawn' start method");
   std::lock_guard<std::mutex> lock(s.mutex);
   if (s.table == nullptr) start_locked(s);
+}
+
+void set_layer(const std::string& name, bool on) {
+  State& s = state();
+  std::lock_guard<std::mutex> lock(s.mutex);
+  const auto found = std::find(s.front.begin(), s.front.end(), name);
+  if (on == (found != s.front.end())) return;
+  if (!on) s.front.erase(found);
+  if (on) {
+    check_layers({name});
+    s.front.insert(s.front.begin(), name);
+  }
+  if (s.driver != nullptr) use_layers(s);
 }
 
 bool driver_started() noexcept { return detail::driver_table.load(std::memory_order_acquire) != nullptr; }

@@ -33,6 +33,10 @@ OPENREG_API void configure_driver(DriverSettings settings);
 // option at fault; the next call tries again. Any thread.
 OPENREG_API void start_driver();
 
+// Puts a layer in front of the others, or takes it away: at once, or at the start. Throws for a name that find_layer does not know. The
+// caller has waited for the devices. Any thread.
+OPENREG_API void set_layer(const std::string& name, bool on);
+
 // Whether start_driver() has succeeded.
 OPENREG_API bool driver_started() noexcept;
 
@@ -57,6 +61,7 @@ int visible_device_count();
 
 namespace detail {
 OPENREG_API extern std::atomic<const openreg_driver*> driver_table;
+OPENREG_API extern std::atomic<bool> ranges_wanted;
 OPENREG_API extern int driver_device_of[kMaxDevices];
 OPENREG_API extern intptr_t kernel_delta_of[kMaxDevices];
 OPENREG_API extern bool kernel_view_of[kMaxDevices];
@@ -82,10 +87,16 @@ inline void check(openreg_status status, const char* action) {
   if (__builtin_expect(status != OPENREG_OK, 0)) detail::throw_status(status, action);
 }
 
+// Whether launches should say what they touch: see operands.h. Hot.
+inline bool wants_ranges() { return detail::ranges_wanted.load(std::memory_order_relaxed); }
+
 inline int32_t driver_device(int device) { return detail::driver_device_of[device]; }
 
 // Whether host code that runs in stream order can reach the device's memory.
 inline bool has_kernel_view(int device) { return detail::kernel_view_of[device]; }
+
+// The distance from device addresses to those of the kernel view; 0 where there is none.
+inline intptr_t kernel_delta(int device) { return detail::kernel_delta_of[device]; }
 
 // The address at which a task on the device reaches `device_ptr`: in the kernel view where there is one, else the address itself.
 template <class T>

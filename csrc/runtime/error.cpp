@@ -15,6 +15,7 @@
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/launch.h"
+#include "runtime/sanitizer.h"
 #include "runtime/schedule.h"
 #include "runtime/stream.h"
 
@@ -126,7 +127,7 @@ void wait_for(WaitFunction poll, void* object, const char* what) {
       const HostWait borrowed;
       return poll(object, kSliceNs | OPENREG_LEND_THREAD, &error);
     }();
-    if (status == OPENREG_OK) return;
+    if (status == OPENREG_OK) return raise_findings();
     if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);
     if (status != OPENREG_NOT_READY) check(status, "Waiting");
     if (auto* interrupt = interrupt_check.load()) interrupt();

@@ -13,6 +13,7 @@
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/event.h"
+#include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -35,7 +36,9 @@ struct PinnedMemory final : at::CachingHostAllocatorImpl<c10::Stream, Event> {
   // Core reads the pinned_ settings itself, once they are parsed.
   std::pair<void*, void*> allocate(size_t size) override {
     allocator_config();
-    return CachingHostAllocatorImpl::allocate(size);
+    const auto block = CachingHostAllocatorImpl::allocate(size);
+    if (sanitizing() != 0 && block.first != nullptr) layers::sanitizer::host_block_allocated(block.first, size, call_stack());
+    return block;
   }
 
  private:
@@ -77,6 +80,7 @@ struct PinnedMemory final : at::CachingHostAllocatorImpl<c10::Stream, Event> {
 
   bool query_event(Event& event) override {
     const RelaxedCapture relaxed;
+    const RuntimeWait wait;
     return event.query();
   }
   c10::Stream get_current_stream() const override { return current_stream(current_device()); }

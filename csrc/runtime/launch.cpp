@@ -5,10 +5,13 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <string>
 #include <vector>
 
 #include "runtime/capture.h"
 #include "runtime/driver.h"
+#include "runtime/operands.h"
+#include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -57,17 +60,33 @@ uint64_t remember_launch_site() {
   return tag;
 }
 
-openreg_launch_desc describe(const char* name, void (*cleanup)(void*) = nullptr) {
-  openreg_launch_desc desc = {};
-  desc.struct_size = sizeof(desc);
-  desc.name = name;
-  desc.cleanup = cleanup;
-  if (__builtin_expect(launch_trace(), 0)) desc.tag = remember_launch_site();
-  return desc;
-}
+// A descriptor on its way through the driver, with the operands that were noted for it.
+class Description {
+ public:
+  explicit Description(const char* name, void (*cleanup)(void*) = nullptr) {
+    desc_.struct_size = sizeof(desc_);
+    desc_.name = name;
+    desc_.cleanup = cleanup;
+    if (__builtin_expect(launch_trace(), 0)) desc_.tag = remember_launch_site();
+    if (__builtin_expect(wants_ranges(), 0)) {
+      add_operands(&desc_);
+      if (sanitizing() != 0) desc_.tag = call_stack();
+    }
+  }
+  ~Description() {
+    if (__builtin_expect(desc_.ranges != nullptr, 0)) forget_operands();
+  }
+  Description(const Description&) = delete;
+  const openreg_launch_desc* get() const { return &desc_; }
+
+ private:
+  openreg_launch_desc desc_ = {};
+};
 
 void after_launch(c10::Stream stream) {
-  if (__builtin_expect(launch_blocking(), 0) && capture_of(stream) == 0) synchronize_stream(stream);
+  if (__builtin_expect(!launch_blocking(), 1) || capture_of(stream) != 0) return;
+  const RuntimeWait wait;
+  synchronize_stream(stream);
 }
 
 }  // namespace
@@ -80,6 +99,12 @@ bool launch_blocking() noexcept {
 void set_launch_site_source(void (*source)(char* text, size_t size)) { sites().source = source; }
 
 const char* launch_site(uint64_t tag) {
+  if (is_call_stack(tag)) {
+    static thread_local std::string line;
+    line = call_stack_text(tag);
+    line = line.substr(0, line.find('\n'));
+    return line.c_str();
+  }
   Sites& s = sites();
   std::lock_guard<std::mutex> lock(s.mutex);
   const Site& site = s.entries[tag % kSites];
@@ -88,8 +113,8 @@ const char* launch_site(uint64_t tag) {
 
 void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn, const void* args, size_t size,
                       void (*cleanup)(void*)) {
-  const openreg_launch_desc desc = describe(name, cleanup);
-  check(hal().launch_host_func(stream_handle(stream), fn, args, size, &desc), name);
+  const Description desc(name, cleanup);
+  check(hal().launch_host_func(stream_handle(stream), fn, args, size, desc.get()), name);
   // With a cleanup, an exception would leave open who owns what the bytes own; whoever launches so waits by itself.
   if (cleanup == nullptr) after_launch(stream);
 }
@@ -141,8 +166,8 @@ void Kernel::launch_bytes(c10::Stream stream, const char* op, uint64_t threads, 
   openreg_geometry geometry = {{static_cast<uint32_t>(blocks), static_cast<uint32_t>(blocks >> 32) + 1, 1}, {kBlock, 1, 1}};
   const openreg_kernel kernel = handle(stream.device_index());
   if (__builtin_expect(kernel == nullptr, 0)) return launch_on_host(stream, op, function_, geometry, args, size);
-  const openreg_launch_desc desc = describe(op);
-  check(hal().launch_kernel(stream_handle(stream), kernel, &geometry, args, size, &desc), op);
+  const Description desc(op);
+  check(hal().launch_kernel(stream_handle(stream), kernel, &geometry, args, size, desc.get()), op);
   after_launch(stream);
 }
 
@@ -150,15 +175,15 @@ void launch_copy(c10::Stream stream, const char* name, void* dst, c10::Device ds
                  size_t bytes) {
   if (bytes == 0) return;
   const auto index = [](c10::Device device) { return device.is_cpu() ? -1 : driver_device(device.index()); };
-  const openreg_launch_desc desc = describe(name);
-  check(hal().copy(stream_handle(stream), dst, index(dst_device), src, index(src_device), bytes, &desc), name);
+  const Description desc(name);
+  check(hal().copy(stream_handle(stream), dst, index(dst_device), src, index(src_device), bytes, desc.get()), name);
   after_launch(stream);
 }
 
 void launch_fill(c10::Stream stream, const char* name, void* dst, uint8_t value, size_t bytes) {
   if (bytes == 0) return;
-  const openreg_launch_desc desc = describe(name);
-  check(hal().fill(stream_handle(stream), dst, value, bytes, &desc), name);
+  const Description desc(name);
+  check(hal().fill(stream_handle(stream), dst, value, bytes, desc.get()), name);
   after_launch(stream);
 }
 

@@ -64,7 +64,16 @@ AT(openreg_range, base, 0);
 AT(openreg_range, bytes, 8);
 AT(openreg_range, write, 16);
 
-SIZE(openreg_launch_desc, 64);
+SIZE(openreg_operand, 48);
+AT(openreg_operand, flags, 0);
+AT(openreg_operand, element_bytes, 4);
+AT(openreg_operand, dims, 8);
+AT(openreg_operand, sizes, 16);
+AT(openreg_operand, strides, 24);
+AT(openreg_operand, dtype, 32);
+AT(openreg_operand, token, 40);
+
+SIZE(openreg_launch_desc, 72);
 AT(openreg_launch_desc, struct_size, 0);
 AT(openreg_launch_desc, name, 8);
 AT(openreg_launch_desc, tag, 16);
@@ -73,6 +82,7 @@ AT(openreg_launch_desc, bytes, 32);
 AT(openreg_launch_desc, ranges, 40);
 AT(openreg_launch_desc, range_count, 48);
 AT(openreg_launch_desc, cleanup, 56);
+AT(openreg_launch_desc, operands, 64);
 
 SIZE(openreg_geometry, 24);
 AT(openreg_geometry, grid, 0);

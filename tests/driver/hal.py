@@ -53,9 +53,14 @@ Cleanup = c.CFUNCTYPE(None, ptr)
 HostFunc = c.CFUNCTYPE(i32, ptr, c.POINTER(Error))
 
 
+class Operand(c.Structure):
+    _fields_ = [("flags", u32), ("element_bytes", u32), ("dims", i32), ("sizes", c.POINTER(i64)), ("strides", c.POINTER(i64)), ("dtype", text),
+                ("token", u64)]
+
+
 class LaunchDesc(c.Structure):
     _fields_ = [("struct_size", u32), ("name", text), ("tag", u64), ("flops", u64), ("bytes", u64),
-                ("ranges", c.POINTER(Range)), ("range_count", u32), ("cleanup", ptr)]
+                ("ranges", c.POINTER(Range)), ("range_count", u32), ("cleanup", ptr), ("operands", c.POINTER(Operand))]
 
 
 class Geometry(c.Structure):

@@ -22,8 +22,8 @@ MAY_INCLUDE = {
     "hal": [],
     "driver/sim": ["hal"],
     "driver/null": ["hal"],
-    "driver/layers": ["hal"],
-    "runtime": ["hal", "driver/layers"],
+    "layers": ["hal"],
+    "runtime": ["hal", "layers"],
     "aten": ["runtime", "hal"],
     "distributed": ["runtime", "hal"],
     "profiler": ["runtime", "hal"],
@@ -40,6 +40,7 @@ MAY_INCLUDE_FILE = {
 FORBIDDEN_SYSTEM_INCLUDES = {
     "hal": r"(?!stdint\.h$|stddef\.h$).*",
     "driver": r"(torch|ATen|c10|pybind11)/.*|Python\.h",
+    "layers": r"(torch|ATen|c10|pybind11)/.*|Python\.h",
     "runtime": r"pybind11/.*|Python\.h|torch/csrc/.*|torch/(extension|torch|all)\.h",
     "aten": r"pybind11/.*|Python\.h|torch/(extension|torch|all)\.h",
     "aten/kernels": r"ATen/.*",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 
-from . import amp, memory, random
+from . import amp, memory, random, sanitizer
 from .amp import get_amp_supported_dtype
 from .attention import flex_attention
 from .device import (
@@ -82,6 +82,7 @@ from .random import (
     set_rng_state,
     set_rng_state_all,
 )
+from .sanitizer import SanitizerError
 from .schedule import current_schedule, schedule
 from .sharing import ipc_collect
 from .stream import (
@@ -101,6 +102,7 @@ __all__ = [
     "ExternalStream",
     "Graph",
     "MemPool",
+    "SanitizerError",
     "Stream",
     "StreamContext",
     "amp",
@@ -162,6 +164,7 @@ __all__ = [
     "reset_op_stats",
     "reset_peak_host_memory_stats",
     "reset_peak_memory_stats",
+    "sanitizer",
     "schedule",
     "seed",
     "seed_all",
@@ -176,7 +179,7 @@ __all__ = [
 ]
 
 # Submodules that are also reachable as torch.openreg.<name>, in import statements too.
-_SUBMODULES = ("amp", "memory", "random")
+_SUBMODULES = ("amp", "memory", "random", "sanitizer")
 
 # torch.load resolves map_location="openreg" to the current device through this name.
 _utils = types.SimpleNamespace(_get_device_index=_get_device_index)

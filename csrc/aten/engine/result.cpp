@@ -18,6 +18,7 @@
 #include "aten/tensor.h"
 #include "runtime/driver.h"
 #include "runtime/launch.h"
+#include "runtime/operands.h"
 #include "runtime/storage.h"
 #include "runtime/stream.h"
 
@@ -51,6 +52,10 @@ void copy_owned(c10::DeviceIndex device, void* destination, const at::Tensor& so
   if (!mapped) {
     const c10::Stream stream = current_stream(device);
     launch_copy(stream, "openreg::adopt_result", destination, stream.device(), source.const_data_ptr(), source.device(), bytes);
+  }
+  if (wants_ranges()) {
+    forget_operands();
+    note_operand(destination, at::kByte, static_cast<int64_t>(bytes), int64_t{1}, Touch::writes);
   }
   AdoptTask task = {mapped ? kernel_ptr(static_cast<char*>(destination), device) : nullptr, source.const_data_ptr(), bytes, owner.get()};
   launch_host_func(current_stream(device), "openreg::adopt_result", run_adopt, &task, sizeof(task), release_adopted);

@@ -7,11 +7,13 @@
 #include <c10/core/impl/COW.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "aten/engine/engine.h"
 #include "aten/engine/infer.h"
 #include "aten/engine/lists.h"
 #include "aten/engine/memo.h"
+#include "aten/engine/operands.h"
 #include "aten/engine/result.h"
 #include "aten/engine/task.h"
 #include "aten/tensor.h"
@@ -21,6 +23,8 @@
 #include "runtime/error.h"
 #include "runtime/generator.h"
 #include "runtime/launch.h"
+#include "runtime/operands.h"
+#include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
 namespace openreg::engine {
@@ -224,10 +228,17 @@ void materialize_written(const Call& call) {
 void count_route(const OpRecord& record, const Staging* staging) { op_stats::count(staging ? record.counter.staged : record.counter.engine); }
 
 // Puts the task on the stream, between its staging copies where the device needs them.
-void enqueue(const Call& call, const Words& words, Staging* staging, void (*cleanup)(void*) = nullptr, bool* accepted = nullptr) {
+void enqueue(const Call& call, Words& words, Staging* staging, at::ArrayRef<c10::IValue> fresh = {}, void (*cleanup)(void*) = nullptr,
+             bool* accepted = nullptr) {
   if (staging) {
     mark_written(call, *staging);
     staging->copy_in();
+  }
+  if (C10_UNLIKELY(wants_ranges())) {
+    auto* header = reinterpret_cast<TaskHeader*>(words.data());
+    header->token = staging ? 0 : token_of(call.record);
+    header->device = call.device;
+    note_call(call.record, call.arguments, fresh, header->token);
   }
   launch_host_func(current_stream(call.device), call.record.name.c_str(), execute, words.data(), words.size() * sizeof(uint64_t),
                    cleanup);
@@ -301,7 +312,7 @@ void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& 
   header.into_blocks = any_fresh && !by_out;
   header.full_dispatch = encoder.full_dispatch();
   finish_header(words, header);
-  enqueue(call, words, staging);
+  enqueue(call, words, staging, results);
   torch::jit::drop(*stack, record.arguments);
   for (auto& result : results) stack->push_back(std::move(result));
 }
@@ -351,13 +362,18 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
   header.full_dispatch = encoder.full_dispatch();
   finish_header(words, header);
   try {
-    enqueue(call, words, staging, release_waited, &accepted);
+    enqueue(call, words, staging, {}, release_waited, &accepted);
   } catch (...) {
     if (!accepted) delete header.waited;
     throw;
   }
   op_stats::count(record.counter.waited);
-  synchronize_stream(current_stream(call.device));
+  {
+    // Where only the engine does not know the result yet, the program has not asked for a wait.
+    std::optional<RuntimeWait> own;
+    if (record.memo && !counts_mask(call)) own.emplace();
+    synchronize_stream(current_stream(call.device));
+  }
   if (!waited->ran) throw_skipped(record.name.c_str());
   for (const c10::Warning& warning : waited->warnings) c10::warn(warning);
   if (waited->exception) std::rethrow_exception(waited->exception);

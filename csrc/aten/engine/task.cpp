@@ -5,7 +5,9 @@
 
 #include <optional>
 
+#include "aten/engine/chosen.h"
 #include "aten/engine/preset.h"
+#include "runtime/driver.h"
 #include "runtime/error.h"
 
 namespace openreg::engine {
@@ -84,6 +86,7 @@ void read_arguments(const TaskHeader& task, Decoder& decoder, torch::jit::Stack&
 void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& stack) {
   Decoder decoder(words, task.waited ? &(*task.waited)->objects : nullptr);
   read_arguments(task, decoder, stack);
+  if (C10_UNLIKELY(task.token != 0)) tell_chosen(choice_of(task.record->name), stack, kernel_delta(task.device), task.token);
   if (task.waited != nullptr) (*task.waited)->arguments = stack;
   if (!task.into_blocks) {
     for (uint32_t i = 0; i < task.results; ++i) stack.push_back(decoder.read());
@@ -103,7 +106,11 @@ void run_task(const TaskHeader& task, const uint64_t* words, torch::jit::Stack& 
   if (task.waited != nullptr) (*task.waited)->results = std::move(stack);
 }
 
+thread_local bool running = false;
+
 }  // namespace
+
+bool in_task() noexcept { return running; }
 
 openreg_status execute(void* args, openreg_error* error) {
   const auto& task = *static_cast<const TaskHeader*>(args);
@@ -113,6 +120,7 @@ openreg_status execute(void* args, openreg_error* error) {
   if (waited) waited->ran = true;
   WarningCollector collector(waited ? &waited->warnings : nullptr);
   c10::WarningUtils::WarningHandlerGuard warnings(&collector);
+  running = true;
   try {
     KernelScope scope(task.state);
     run_task(task, static_cast<const uint64_t*>(args) + kHeaderWords, stack);
@@ -125,6 +133,7 @@ openreg_status execute(void* args, openreg_error* error) {
     }
   }
   stack.clear();
+  running = false;
   return status;
 }
 

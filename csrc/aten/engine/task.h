@@ -33,7 +33,9 @@ struct TaskHeader {
   uint32_t results;       // tensors that follow the arguments: outs to pass, or blocks that the results belong into
   uint8_t into_blocks;    // 0: pass them as outs, 1: bring the results into them
   uint8_t full_dispatch;  // dispatch by the tensors' keys instead of to the CPU kernel
-  uint8_t unused[6];
+  int8_t device;          // with token
+  uint8_t unused[5];
+  uint64_t token;         // under which the task tells what an index chose (chosen.h), or 0
 };
 
 constexpr size_t kHeaderWords = sizeof(TaskHeader) / sizeof(uint64_t);
@@ -41,6 +43,9 @@ static_assert(sizeof(TaskHeader) % sizeof(uint64_t) == 0);
 
 // The host function of every engine launch; `args` are a TaskHeader and words.
 openreg_status execute(void* args, openreg_error* error);
+
+// Whether the calling thread runs an engine task.
+bool in_task() noexcept;
 
 // Releases what a waited task owns; the cleanup of waited launches.
 void release_waited(void* args);

@@ -1,0 +1,120 @@
+// A callback before every operator, which tells the sanitizer when one of the CPU's kernels reads or writes pinned memory.
+#include "aten/host_access.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/record_function.h>
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "aten/engine/lists.h"
+#include "aten/engine/task.h"
+#include "runtime/driver.h"
+#include "runtime/sanitizer.h"
+
+namespace openreg {
+
+namespace {
+
+namespace sanitizer = layers::sanitizer;
+
+// What of an operator's arguments its CPU kernel touches.
+struct HostOp {
+  bool touches = false;       // has a kernel of the CPU, and makes no view
+  std::vector<char> written;  // per argument
+  std::vector<char> read;
+  std::string name;
+};
+
+HostOp examine(const c10::OperatorHandle& op) {
+  HostOp host;
+  const auto& schema = op.schema();
+  host.name = schema.name();
+  // copy_ is one kernel for every device.
+  host.touches = op.hasKernelForDispatchKey(c10::DispatchKey::CPU) || host.name == "aten::copy_";
+  for (const auto& result : schema.returns()) host.touches = host.touches && (result.alias_info() == nullptr || result.alias_info()->isWrite());
+  for (const char* name : {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::empty_like", "aten::is_set_to", "aten::_resize_output_", "aten::pin_memory", "aten::_pin_memory"}) {
+    host.touches = host.touches && host.name != name;
+  }
+  for (const auto& argument : schema.arguments()) {
+    const bool write = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
+    host.written.push_back(write);
+    host.read.push_back(!argument.is_out() && !(write && host.name == "aten::copy_"));
+  }
+  return host;
+}
+
+const HostOp* host_op(const at::RecordFunction& call) {
+  static thread_local std::unordered_map<std::string, HostOp> known;
+  const auto name = call.operator_name();
+  if (!name) return nullptr;
+  const std::string key = name->name + "." + name->overload_name;
+  auto found = known.find(key);
+  if (found == known.end()) {
+    const auto op = c10::Dispatcher::singleton().findSchema(*name);
+    found = known.emplace(key, op ? examine(*op) : HostOp()).first;
+  }
+  return found->second.touches ? &found->second : nullptr;
+}
+
+void look_at(const HostOp& op, const at::Tensor& tensor, bool write, uint64_t* stack) {
+  if (*stack == 0) *stack = call_stack();
+  const auto set = sanitizer::Footprint::elements(tensor.const_data_ptr(), tensor.itemsize(), static_cast<int>(tensor.dim()), tensor.sizes().data(), tensor.strides().data());
+  sanitizer::host_access(op.name.c_str(), set, write, c10::toString(tensor.scalar_type()), *stack);
+}
+
+std::unique_ptr<at::ObserverContext> before(const at::RecordFunction& call) {
+  if (!sanitizer::watches_host_memory() || !driver_started() || engine::in_task()) return nullptr;
+  const auto inputs = call.inputs();
+  bool all_cpu = true, any = false;
+  const auto is_watched = [](const at::Tensor& tensor) {
+    return tensor.defined() && tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.has_storage() && tensor.numel() != 0 &&
+           sanitizer::is_host_block(tensor.storage().data());
+  };
+  for (const c10::IValue& input : inputs) {
+    engine::for_each_tensor(input, [&](const at::Tensor& tensor) {
+      if (!tensor.defined()) return;
+      all_cpu = all_cpu && tensor.is_cpu();
+      any = any || is_watched(tensor);
+    });
+  }
+  if (!any || !all_cpu) return nullptr;
+  const HostOp* op = host_op(call);
+  if (op == nullptr) return nullptr;
+  uint64_t stack = 0;
+  for (size_t i = 0; i < inputs.size() && i < op->written.size(); ++i) {
+    engine::for_each_tensor(inputs[i], [&](const at::Tensor& tensor) {
+      if (!is_watched(tensor)) return;
+      if (op->written[i]) look_at(*op, tensor, true, &stack);
+      if (op->read[i] && !op->written[i]) look_at(*op, tensor, false, &stack);
+    });
+  }
+  return nullptr;
+}
+
+std::atomic<bool> watching{false};
+std::mutex watch_mutex;  // LOCK: callback
+at::CallbackHandle callback = at::INVALID_CALLBACK_HANDLE;
+
+}  // namespace
+
+void watch_host_operators() {
+  if ((sanitizing() & (sanitizer::kRaces | sanitizer::kLifetime)) == 0 || watching.load(std::memory_order_relaxed)) return;
+  std::lock_guard<std::mutex> lock(watch_mutex);
+  if (watching) return;
+  callback = at::addGlobalCallback(at::RecordFunctionCallback(before).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  watching = true;
+}
+
+void stop_watching_host_operators() {
+  std::lock_guard<std::mutex> lock(watch_mutex);
+  if (!watching) return;
+  at::removeCallback(callback);
+  watching = false;
+}
+
+}  // namespace openreg

@@ -1,0 +1,240 @@
+// Blocks and their contents: Note [Blocks].
+#include <algorithm>
+#include <utility>
+
+#include "layers/sanitizer/state.h"
+
+namespace openreg::layers::sanitizer {
+
+namespace {
+
+constexpr uint64_t kMostRuns = 4096;  // of a strided operand that is looked at run by run
+
+uintptr_t number(const void* address) { return reinterpret_cast<uintptr_t>(address); }
+
+// The uses of a block that touch [begin, end).
+std::vector<Use> uses_in(const std::vector<Use>& uses, uintptr_t begin, uintptr_t end) {
+  std::vector<Use> inside;
+  for (const Use& use : uses) {
+    if (use.touched().set.begin < end && begin < use.touched().set.end) inside.push_back(use);
+  }
+  return inside;
+}
+
+}  // namespace
+
+// The blocks that have a byte of [begin, end), live or not.
+std::vector<Block*> State::blocks_in(uintptr_t begin, uintptr_t end) {
+  std::vector<Block*> found;
+  auto next = blocks_.upper_bound(begin);
+  if (next != blocks_.begin() && std::prev(next)->second.end > begin) --next;
+  for (; next != blocks_.end() && next->first < end; ++next) found.push_back(&next->second);
+  return found;
+}
+
+Block* State::block_at(const void* address) {
+  const auto found = blocks_.find(number(address));
+  return found == blocks_.end() || !found->second.live ? nullptr : &found->second;
+}
+
+void State::allocated(openreg_stream stream, void* address, uint64_t size_bytes, uint64_t requested_bytes, uint64_t tag, bool known_contents,
+                      bool host) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Block block;
+  block.begin = number(address);
+  block.end = block.begin + size_bytes;
+  block.owner = std::make_shared<Owner>();
+  block.owner->number = ++allocations_;
+  block.owner->requested_bytes = requested_bytes;
+  block.owner->allocation_tag = tag;
+  if (stream != nullptr) block.owner->home = number_of(stream);
+  block.live = true;
+  block.host = host;
+  block.known_contents = known_contents;
+
+  // What lies in the new block inherits its history; what of the old blocks lies beside it stays.
+  std::vector<Block> rest;
+  const std::vector<Block*> covered = blocks_in(block.begin, block.end);
+  for (Block* old : covered) {
+    if (has(kLifetime) && !old->live) {
+      if (old->begin == block.begin && old->end == block.end) {
+        block.uses = std::move(old->uses);
+      } else {
+        for (Use& use : uses_in(old->uses, block.begin, block.end)) block.uses.push_back(std::move(use));
+      }
+    }
+    const auto keep = [&](uintptr_t begin, uintptr_t end) {
+      Block part = *old;
+      part.begin = begin;
+      part.end = end;
+      part.uses = uses_in(old->uses, begin, end);
+      rest.push_back(std::move(part));
+    };
+    if (old->begin < block.begin) keep(old->begin, block.begin);
+    if (old->end > block.end) keep(block.end, old->end);
+  }
+  for (Block* old : covered) blocks_.erase(old->begin);
+  for (Block& part : rest) blocks_[part.begin] = std::move(part);
+
+  // What the next owner's stream and the host are behind anyway needs no comparison any more.
+  std::erase_if(block.uses, [&](const Use& use) { return host_.of(use.launch->stream) >= use.launch->tick; });
+  constexpr size_t kMostInherited = 64;
+  if (block.uses.size() > kMostInherited) block.uses.erase(block.uses.begin(), block.uses.end() - kMostInherited);
+  blocks_[block.begin] = std::move(block);
+}
+
+void State::freed(void* address, uint64_t tag) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Block* block = block_at(address);
+  if (block == nullptr) return;
+  block->live = false;
+  block->guarded = false;
+  block->written.clear();
+  block->owner->free_tag = tag;
+  for (const uint32_t user : block->users) block->awaited.join(streams_[user].clock);
+  block->users.clear();
+}
+
+void State::used_by(void* address, openreg_stream stream) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Block* block = block_at(address);
+  if (block == nullptr) return;
+  const uint32_t user = number_of(stream);
+  if (std::find(block->users.begin(), block->users.end(), user) == block->users.end()) block->users.push_back(user);
+}
+
+// The allocator has seen the events of the freed block's users complete.
+void State::idle(void* address) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = blocks_.find(number(address));
+  if (found == blocks_.end() || found->second.live) return;
+  Block& block = found->second;
+  std::erase_if(block.uses, [&](const Use& use) { return block.awaited.of(use.launch->stream) >= use.launch->tick; });
+  block.awaited = Clock();
+}
+
+void State::freed_twice(void* address, uint64_t tag) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!has(kLifetime)) return;
+    Finding finding;
+    finding.mode = kLifetime;
+    finding.sentence = "Memory was freed that is no allocation in use.";
+    finding.accesses.push_back({"free", "the host", "", tag});
+    const auto found = blocks_in(number(address), number(address) + 1);
+    if (!found.empty()) {
+      finding.sentence = found[0]->live ? "An address inside of an allocation was freed." : "Memory was freed twice.";
+      describe(*found[0]->owner, &finding);
+    }
+    finding.remedy = "Free an allocation once, with the address that the allocator returned.";
+    add(std::move(finding), tag, 0);
+  }
+  deliver();
+}
+
+void State::returned(void* address, uint64_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const uintptr_t begin = number(address), end = begin + bytes;
+  for (Block* block : blocks_in(begin, end)) {
+    if (block->begin >= begin && block->end <= end) blocks_.erase(block->begin);
+  }
+}
+
+void State::contents_unknown() {
+  if (!has(kInit)) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& [begin, block] : blocks_) block.known_contents = true;
+}
+
+void State::contents_written(void* address, uint64_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (!has(kInit)) return;
+  for (Block* block : blocks_in(number(address), number(address) + bytes)) block->written.add(number(address), number(address) + bytes);
+}
+
+void State::host_reused(void* address, uint64_t bytes, uint64_t tag) {
+  returned(address, bytes);
+  allocated(nullptr, address, bytes, bytes, tag, true, true);
+}
+
+std::vector<LiveBlock> State::live_blocks() {
+  std::vector<std::pair<LiveBlock, uint32_t>> live;
+  std::vector<LiveBlock> all;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [begin, block] : blocks_) {
+      if (!block.live || block.host) continue;
+      live.push_back({{block.owner->number, reinterpret_cast<void*>(begin), block.owner->requested_bytes, block.owner->allocation_tag, ""},
+                      block.owner->home});
+    }
+  }
+  for (auto& [block, home] : live) {
+    block.stream = home == kHost ? "" : describe(home);
+    all.push_back(std::move(block));
+  }
+  std::sort(all.begin(), all.end(), [](const LiveBlock& a, const LiveBlock& b) { return a.number < b.number; });
+  return all;
+}
+
+// ---- Contents ---------------------------------------------------------------
+
+void State::read_contents(const std::shared_ptr<const Launch>& launch, const Operand& operand) {
+  if (operand.some || operand.moved || operand.set.empty() || !operand.set.exact) return;
+  for (Block* block : blocks_in(operand.set.begin, operand.set.end)) {
+    if (!block->live || block->host || block->known_contents) continue;
+    const uintptr_t from = std::max(operand.set.begin, block->begin), to = std::min(operand.set.end, block->end);
+    uintptr_t missing = 0;
+    const bool looked = for_each_run(operand.set, kMostRuns, [&](uintptr_t begin, uintptr_t end) {
+      begin = std::max(begin, from);
+      end = std::min(end, to);
+      if (missing != 0 || begin >= end) return;
+      const uintptr_t found = block->written.first_missing(begin, end);
+      if (found != end) missing = found;
+    });
+    if (!looked && !block->written.touches(from, to)) missing = from;
+    if (missing == 0) continue;
+    Finding finding;
+    finding.mode = kInit;
+    finding.sentence = std::string(launch->name) + " reads memory that nothing has written, from byte " + std::to_string(missing - block->begin) +
+                       " of its allocation on.";
+    finding.accesses.push_back(describe(*launch, operand));
+    describe(*block->owner, &finding);
+    finding.remedy = "Fill the tensor first, or make it with zeros() instead of empty().";
+    add(std::move(finding), launch->tag, block->owner->allocation_tag);
+    block->written.add(from, to);  // one finding for one mistake
+  }
+}
+
+void State::write_contents(const Operand& operand) {
+  if (operand.set.empty()) return;
+  for (Block* block : blocks_in(operand.set.begin, operand.set.end)) {
+    if (!block->live || block->host || block->known_contents) continue;
+    const bool added = !operand.some && for_each_run(operand.set, kMostRuns, [&](uintptr_t begin, uintptr_t end) {
+      block->written.add(std::max(begin, block->begin), std::min(end, block->end));
+    });
+    // Which of the elements were written is not known, or too much to keep: all of them may have been.
+    if (!added) block->written.add(std::max(operand.set.begin, block->begin), std::min(operand.set.end, block->end));
+  }
+}
+
+// A copy of bytes moves what is known of them, so that copying memory that nobody has written is no mistake, and using the copy is.
+void State::move_contents(const Operand& from, const Operand& to) {
+  const auto device_block = [&](const Operand& operand) -> Block* {
+    for (Block* block : blocks_in(operand.set.begin, operand.set.end)) {
+      if (block->live && !block->host) return block;
+    }
+    return nullptr;
+  };
+  Block* source = device_block(from);
+  Block* target = device_block(to);
+  if (target == nullptr || target->known_contents) return;
+  if (source == nullptr || source->known_contents || !from.set.dense() || !to.set.dense()) return write_contents(to);
+  std::vector<std::pair<uintptr_t, uintptr_t>> parts;
+  source->written.for_each(from.set.begin, from.set.end, [&](uintptr_t begin, uintptr_t end) {
+    parts.push_back({begin - from.set.begin + to.set.begin, end - from.set.begin + to.set.begin});
+  });
+  target->written.remove(to.set.begin, to.set.end);
+  for (const auto& [begin, end] : parts) target->written.add(begin, std::min(end, target->end));
+}
+
+}  // namespace openreg::layers::sanitizer

@@ -1,0 +1,67 @@
+"""What the sanitizer costs: the training steps of training.py with a mode on against the same steps with it off, in turn, in one process.
+
+    python tests/benchmarks/sanitizer.py                  races,lifetime, and every other mode alone
+    python tests/benchmarks/sanitizer.py --modes init     one line of modes
+
+The target for races,lifetime is 3. The exit status is 0 all the same, because timing is no test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+
+import torch
+import torch_openreg  # noqa: F401
+
+import training
+
+MODES = ("races,lifetime", "init", "bounds", "leaks")
+MODELS = {
+    "mlp": (training.mlp, training.adamw),
+    "transformer": (training.transformer, training.adamw),
+    "cnn": (lambda tiny: training.cnn(tiny, True), training.sgd),
+}
+TARGET = 3
+
+
+def seconds(step, steps):
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.openreg.synchronize()
+    return time.perf_counter() - start
+
+
+def ratio(name, modes, rounds=15, steps=10, tiny=False):
+    """The median over the rounds of the time with the modes on to the time without."""
+    build, optimizer = MODELS[name]
+    model, inputs, classes = build(tiny)
+    model = copy.deepcopy(model).to("openreg")
+    step = training.stepping(model, inputs.to("openreg"), classes.to("openreg"), optimizer(model.parameters()))
+    seconds(step, 3)
+    ratios = []
+    for _ in range(rounds):
+        torch.openreg.sanitizer.enable(modes)
+        seconds(step, 2)
+        on = seconds(step, steps)
+        torch.openreg.sanitizer.disable()
+        seconds(step, 2)
+        ratios.append(on / seconds(step, steps))
+    return statistics.median(ratios)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Cost of the sanitizer on training steps, as ratios.")
+    parser.add_argument("--modes", action="append", help="modes to switch on together; may come again")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| modes | " + " | ".join(MODELS) + " |\n|---|" + "---|" * len(MODELS))
+    for modes in options.modes or MODES:
+        print(f"| `{modes}` | " + " | ".join(f"{ratio(name, modes):.2f}" for name in MODELS) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
