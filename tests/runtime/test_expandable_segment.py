@@ -84,7 +84,8 @@ def test_fragments_do_not_run_out_of_memory(python):
     print(outcome)
     """
     memory = {"OPENREG_MEMORY": "128MiB"}
-    assert python(START, code, env=memory).stdout == "out of memory\n"
+    segments = {"OPENREG_ALLOC_CONF": "large_segment_size_mb:20"}
+    assert python(START, code, env=memory | segments).stdout == "out of memory\n"
     assert python(START, code, env=memory | EXPANDABLE).stdout == "fits\n"
 
 
@@ -102,7 +103,7 @@ def test_streams_and_pools_have_segments_of_their_own(python):
     with torch.openreg.use_mem_pool(whole, 1):
         four = block(4 * MIB)               # no_split asks for a segment per block
     assert stats()["segment.all.current"] == 4
-    assert stats()["reserved_bytes.all.current"] == 32 * MIB
+    assert stats()["reserved_bytes.all.current"] == 16 * MIB
     del one, two, three, four, pool, whole
     torch.openreg.empty_cache()
     assert stats()["reserved_bytes.all.current"] == 0
@@ -158,7 +159,7 @@ def test_a_driver_without_reservations_uses_segments(python):
     driver = Path(torch_openreg.__file__).parent / "lib" / "libopenreg_null.so"
     python(START, """
     parts = [block(3 * MIB, "openreg:0").fill_(number) for number in range(10)]
-    assert stats("openreg:0")["reserved_bytes.all.current"] == 40 * MIB
+    assert stats("openreg:0")["reserved_bytes.all.current"] == 30 * MIB
     assert all(part.eq(number).all().item() for number, part in enumerate(parts))
     assert "does not know" in torch.openreg.list_gpu_processes(0)
     """, env=EXPANDABLE | {"OPENREG_DRIVER": str(driver)})
