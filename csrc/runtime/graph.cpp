@@ -98,8 +98,14 @@ void Graph::capture_begin(c10::MempoolId_t pool, at::GraphCaptureMode mode) {
   for (const at::Generator& generator : registered_) begin_generator(generator);
 }
 
-void Graph::end_generators() {
+// What the runtime keeps beside the driver's capture ends with it.
+void Graph::leave_capture() {
+  --detail::captures;
+  end_allocate_to_pool(stream_->device_index(), pool_);
+  host_allocator()->end_allocate_to_pool(pool_);
   for (Random& random : random_) random.used = impl_of(random.generator).end_capture(capture_);
+  capture_ = 0;
+  record_deferred_blocks();
 }
 
 void Graph::capture_end() {
@@ -110,12 +116,7 @@ void Graph::capture_end() {
   const openreg_status status = hal().capture_end(stream_handle(*stream_), &graph_);
   if (status == OPENREG_INVALID_VALUE) check(status, "Ending the capture of a graph");  // it goes on
   const std::string reason = status == OPENREG_OK ? "" : hal().last_message();
-  --detail::captures;
-  end_allocate_to_pool(device, pool_);
-  host_allocator()->end_allocate_to_pool(pool_);
-  end_generators();
-  capture_ = 0;
-  record_deferred_blocks();
+  leave_capture();
   if (status != OPENREG_OK) {
     release();
     throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, status, "The capture failed, and there is no graph: " + reason);
@@ -154,14 +155,8 @@ void Graph::release() noexcept {
   if (!driver_started() || driver_stopped()) return;
   try {
     if (capturing()) {  // destroyed in the middle: the capture is worthless
-      openreg_graph dropped = nullptr;
-      if (hal().capture_end(stream_handle(*stream_), &dropped) == OPENREG_OK) hal().graph_destroy(dropped);
-      --detail::captures;
-      end_allocate_to_pool(stream_->device_index(), pool_);
-      host_allocator()->end_allocate_to_pool(pool_);
-      end_generators();
-      capture_ = 0;
-      record_deferred_blocks();
+      hal().capture_end(stream_handle(*stream_), &graph_);
+      leave_capture();
     }
     if (graph_ != nullptr) hal().graph_destroy(graph_);
     for (const Random& random : random_) free_device_block(random.words);

@@ -59,7 +59,7 @@ class OPENREG_API Graph final : public at::GraphImplInterface {
 
   bool capturing() const { return capture_ != 0; }
   void begin_generator(const at::Generator& generator);
-  void end_generators();
+  void leave_capture();
   void advance_generators(c10::Stream stream);
   void release() noexcept;
 
