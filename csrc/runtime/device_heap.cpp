@@ -234,63 +234,48 @@ void DeviceHeap::finish(Block* block, const MemoryContext& context) {
 
 // ---- Waiting for other streams ----------------------------------------------
 
-// Records an event on every stream that used the block and lets it wait for them. The driver is called without the mutex. A block for
-// which an event could not be recorded (a lost device) is never reused.
+// The block waits for every stream that used it.
 void DeviceHeap::defer(Block* block, Lock& lock) {
   block->state = BlockState::pending;
   block->pending_events = static_cast<uint32_t>(block->users.size());
-  std::vector<c10::Stream> users;
-  users.swap(block->users);
-  std::vector<Event> events(users.size());
-  for (size_t i = 0; i < users.size(); ++i) {
-    std::vector<Event>& spare = waiting_queue(users[i]).spare;
+  std::vector<Use> uses;
+  for (const c10::Stream& user : block->users) uses.emplace_back(block, user);
+  block->users.clear();
+  await(std::move(uses), lock);
+}
+
+void DeviceHeap::record_deferred() {
+  Lock lock(mutex_);
+  await(std::exchange(deferred_, {}), lock);
+}
+
+// Records an event on the stream of each use and lets the block wait for it; uses on captured streams are deferred. The driver is called without
+// the mutex. A block for which an event could not be recorded (a lost device) is never reused.
+void DeviceHeap::await(std::vector<Use> uses, Lock& lock) {
+  enum class Outcome : uint8_t { failed, recorded, captured };
+  std::vector<Outcome> outcomes(uses.size());
+  std::vector<Event> events(uses.size());
+  for (size_t i = 0; i < uses.size(); ++i) {
+    std::vector<Event>& spare = waiting_queue(uses[i].second).spare;
     if (spare.empty()) continue;
     events[i] = std::move(spare.back());
     spare.pop_back();
   }
   lock.unlock();
-  std::vector<bool> captured(users.size());
-  size_t recorded = 0;
-  try {
-    for (; recorded < users.size(); ++recorded) {
-      captured[recorded] = capture_of(users[recorded]) != 0;
-      if (!captured[recorded]) events[recorded].record(users[recorded]);
+  for (size_t i = 0; i < uses.size(); ++i) {
+    try {
+      outcomes[i] = capture_of(uses[i].second) != 0 ? Outcome::captured : Outcome::recorded;
+      if (outcomes[i] == Outcome::recorded) events[i].record(uses[i].second);
+    } catch (const std::exception&) {
+      outcomes[i] = Outcome::failed;
     }
-  } catch (const std::exception&) {
   }
   lock.lock();
-  for (size_t i = 0; i < recorded; ++i) {
-    if (captured[i]) {
-      deferred_.emplace_back(block, users[i]);
-    } else {
-      waiting_queue(users[i]).waiting.push_back({std::move(events[i]), block});
-      ++waiting_count_;
-    }
-  }
-}
-
-void DeviceHeap::record_deferred() {
-  Lock lock(mutex_);
-  std::vector<std::pair<Block*, c10::Stream>> deferred;
-  deferred.swap(deferred_);
-  for (auto& [block, stream] : deferred) {
-    Event event;
-    bool captured = false;
-    lock.unlock();
-    try {
-      captured = capture_of(stream) != 0;  // another capture goes on
-      if (!captured) event.record(stream);
-    } catch (const std::exception&) {  // a block without its event is never reused
-      lock.lock();
-      continue;
-    }
-    lock.lock();
-    if (captured) {
-      deferred_.emplace_back(block, stream);
-    } else {
-      waiting_queue(stream).waiting.push_back({std::move(event), block});
-      ++waiting_count_;
-    }
+  for (size_t i = 0; i < uses.size(); ++i) {
+    if (outcomes[i] == Outcome::captured) deferred_.push_back(uses[i]);
+    if (outcomes[i] != Outcome::recorded) continue;
+    waiting_queue(uses[i].second).waiting.push_back({std::move(events[i]), uses[i].first});
+    ++waiting_count_;
   }
 }
 

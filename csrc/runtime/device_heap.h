@@ -98,6 +98,7 @@ class DeviceHeap {
   MemoryContext context_of(Block* block, const void* address);
 
  private:
+  using Use = std::pair<Block*, c10::Stream>;  // a pending block, and a stream that it has to wait for
   struct Waiting {
     Event event;
     Block* block;
@@ -153,6 +154,7 @@ class DeviceHeap {
   Block* merge(Block* block);
   void finish(Block* block, const MemoryContext& context);
   void defer(Block* block, Lock& lock);
+  void await(std::vector<Use> uses, Lock& lock);
   WaitingQueue& waiting_queue(c10::Stream stream);
   void collect_completed();
 
@@ -189,7 +191,7 @@ class DeviceHeap {
   std::vector<std::unique_ptr<ExpandableSegment>> expandable_;
   std::deque<WaitingQueue> queues_;  // one per stream that ever used a block of another
   size_t waiting_count_ = 0;         // entries in all queues
-  std::vector<std::pair<Block*, c10::Stream>> deferred_;  // pending blocks whose stream is being captured
+  std::vector<Use> deferred_;        // of streams that are being captured
   uint64_t epoch_ = 0;               // Note [Giving segments back]
   uint64_t allocations_ = 0;         // ever made: the clock of garbage collection
   uint64_t total_bytes_ = 0;         // the device's memory
