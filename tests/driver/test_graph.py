@@ -152,6 +152,17 @@ def test_captures_do_not_mix_with_what_is_outside(driver, tasks):
         assert driver.capture_end(stream, c.byref(handle)) == hal.CAPTURE
 
 
+def test_an_event_of_several_processes_is_not_recorded_in_a_capture(driver, tasks):
+    stream, shared, handle = driver.stream(), hal.Event(), hal.Graph()
+    driver.ok(driver.event_create_shared(0, c.byref(shared)))
+    driver.ok(driver.capture_begin(stream, hal.GLOBAL))
+    assert driver.event_record(shared, stream) == hal.CAPTURE
+    assert "several processes share" in driver.message()
+    assert driver.capture_end(stream, c.byref(handle)) == hal.CAPTURE
+    driver.ok(driver.event_record(shared, stream))
+    driver.ok(driver.event_synchronize(shared, hal.NEVER, None))
+
+
 def exchange(driver, mode):
     value = hal.i32(mode)
     driver.ok(driver.capture_exchange_mode(c.byref(value)))

@@ -41,11 +41,6 @@ bool complete_on_idle_stream(Stream& stream, Record& record) {
 }
 
 openreg_status record_own(Event& target, Stream& stream) {
-  if (stream.capture.load(std::memory_order_acquire)) {
-    bool captured;
-    const openreg_status status = capture_record(target, stream, &captured);
-    if (captured) return status;
-  }
   RecordRef record = make_record(stream, target.timing);
   if (!complete_on_idle_stream(stream, *record))
     if (openreg_status status = enqueue_record(stream, record)) return status;
@@ -55,11 +50,6 @@ openreg_status record_own(Event& target, Stream& stream) {
 
 // The number is published before the record completes: whoever makes this process's record complete has told the others.
 openreg_status record_shared(const std::shared_ptr<SharedEvent>& event, Stream& stream) {
-  if (stream.capture.load(std::memory_order_acquire)) {
-    bool captured;
-    const openreg_status status = capture_record(event->own, stream, &captured);
-    if (captured) return status;
-  }
   const uint64_t number = begin_shared_record(*event);
   RecordRef record = make_record(stream, event->own.timing);
   openreg_status status = OPENREG_OK;
@@ -197,6 +187,11 @@ openreg_status event_record(openreg_event event, openreg_stream stream) {
     if (!target) return OPENREG_INVALID_VALUE;
     Stream* on = find_stream("event_record", stream);
     if (!on) return OPENREG_INVALID_VALUE;
+    if (on->capture.load(std::memory_order_acquire)) {
+      bool captured;
+      const openreg_status status = capture_record(*target, *on, &captured);
+      if (captured) return status;
+    }
     return target->shared ? record_shared(target->shared, *on) : record_own(*target, *on);
   });
 }
