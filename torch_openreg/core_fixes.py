@@ -87,6 +87,20 @@ def page() -> str:
     return "\n".join([*lines, "", "Next: [sharing](sharing.md).", ""])
 
 
+def _replace(owner: object, name: str, replacement: object) -> Callable[[], None]:
+    """Puts an attribute in the place of another, and returns how to take that back."""
+    inherited, before = name not in vars(owner), getattr(owner, name)
+    setattr(owner, name, replacement)
+
+    def undo() -> None:
+        if inherited:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+    return undo
+
+
 def _dlpack_device_is_refused() -> bool:
     import torch
 
@@ -109,12 +123,7 @@ def _fix_dlpack_device() -> Callable[[], None]:
             return DLDeviceType.kDLExtDev, self.device.index
         return core(self)
 
-    torch.Tensor.__dlpack_device__ = __dlpack_device__
-
-    def undo() -> None:
-        torch.Tensor.__dlpack_device__ = core
-
-    return undo
+    return _replace(torch.Tensor, "__dlpack_device__", __dlpack_device__)
 
 
 def _fix_dlpack_stream() -> Callable[[], None]:
@@ -131,12 +140,7 @@ def _fix_dlpack_stream() -> Callable[[], None]:
             return capsule
         return core(self, stream=stream, **kwargs)  # type: ignore[arg-type]
 
-    torch.Tensor.__dlpack__ = __dlpack__  # type: ignore[method-assign]
-
-    def undo() -> None:
-        torch.Tensor.__dlpack__ = core  # type: ignore[method-assign]
-
-    return undo
+    return _replace(torch.Tensor, "__dlpack__", __dlpack__)
 
 
 def _let_stream_wait(device: object, stream: object) -> None:
@@ -173,12 +177,7 @@ def _fix_accelerator_snapshot() -> Callable[[], None]:
             return torch.openreg.memory._snapshot(device, augment_with_fx_traces)
         return core(device, augment_with_fx_traces)
 
-    memory._snapshot = _snapshot
-
-    def undo() -> None:
-        memory._snapshot = core
-
-    return undo
+    return _replace(memory, "_snapshot", _snapshot)
 
 
 def _byteswap_touches_device_memory() -> bool:
@@ -202,12 +201,7 @@ def _fix_storage_byteswap() -> Callable[[], None]:
             raise NotImplementedError(f"byteswap runs on the host, which cannot reach memory of {self.device}: use storage.cpu(), and copy back.")
         core(self, dtype)
 
-    torch.UntypedStorage.byteswap = byteswap  # type: ignore[method-assign]
-
-    def undo() -> None:
-        del torch.UntypedStorage.byteswap  # core has it in a base class
-
-    return undo
+    return _replace(torch.UntypedStorage, "byteswap", byteswap)
 
 
 def _module_replaces_parameters() -> bool:
