@@ -35,7 +35,8 @@ OPENREG_API c10::Stream external_stream(openreg_stream handle, c10::DeviceIndex 
 // The priority that the driver gave the stream.
 OPENREG_API int stream_priority(c10::Stream stream);
 
-// The driver's handle, created at first use. Throws for an id that this device never handed out. Any thread; hot.
+// The driver's handle, created at first use. Throws for an id that this device never handed out; whether an external stream still exists,
+// the driver says at the next call. Any thread; hot.
 OPENREG_API openreg_stream stream_handle(c10::Stream stream);
 
 // The handle of the calling thread's current stream of the device.
