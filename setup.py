@@ -71,15 +71,20 @@ TORCH_SOURCES = """
     aten/engine/memo aten/engine/operands
     aten/engine/op_record aten/engine/preset aten/engine/result
     aten/engine/run aten/engine/staging aten/engine/task
-    aten/engine/shapes/attention aten/engine/shapes/convolution aten/engine/shapes/fft aten/engine/shapes/indexing aten/engine/shapes/linalg
-    aten/engine/shapes/list aten/engine/shapes/normalization aten/engine/shapes/pointwise aten/engine/shapes/pooling
-    aten/engine/shapes/reduction aten/engine/shapes/shape
 """
 
-PYTHON_SOURCES = """
-    python/module python/bind_device python/bind_event python/bind_generator python/bind_graph python/bind_ipc python/bind_memory python/bind_memory_history
-    python/bind_op_stats python/bind_sanitizer python/bind_stream
-"""
+# Small files that are mostly the same large headers. Each group is compiled as one file, in a fraction of the time that its files take one by one.
+TORCH_GROUPS = {
+    "shapes": """
+        aten/engine/shapes/attention aten/engine/shapes/convolution aten/engine/shapes/fft aten/engine/shapes/indexing aten/engine/shapes/linalg
+        aten/engine/shapes/list aten/engine/shapes/normalization aten/engine/shapes/pointwise aten/engine/shapes/pooling
+        aten/engine/shapes/reduction aten/engine/shapes/shape
+    """,
+}
+PYTHON_GROUPS = {
+    "bindings": "python/module python/bind_device python/bind_event python/bind_generator python/bind_graph python/bind_ipc python/bind_stream",
+    "memory_bindings": "python/bind_memory python/bind_memory_history python/bind_op_stats python/bind_sanitizer",
+}
 
 # What `torch_openreg.get_include()` offers to operators that are built outside the tree.
 PUBLIC_HEADERS = """
@@ -101,6 +106,19 @@ def sources(names, folder=""):
     return [str(Path("csrc", folder, f"{name}.cpp")) for name in names.split()]
 
 
+def grouped(groups):
+    """The files that include those of each group; written anew only when a group has changed, so that nothing else is compiled again."""
+    files = []
+    for name, names in groups.items():
+        file = Path("build", "groups", f"{name}.cpp")
+        text = "".join(f'#include "{source}.cpp"\n' for source in names.split())
+        if not file.exists() or file.read_text() != text:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        files.append(str(file))
+    return files
+
+
 def driver_extension(name):
     return Extension(
         f"torch_openreg.lib.libopenreg_{name}",
@@ -114,10 +132,10 @@ def driver_extension(name):
     )
 
 
-def torch_extension(name, names, **options):
+def torch_extension(name, names, groups, **options):
     extension = CppExtension(
         name,
-        sources(names),
+        sources(names) + grouped(groups),
         include_dirs=[str(ROOT / "csrc")],
         extra_compile_args=COMPILE_FLAGS,
         **options,
@@ -129,10 +147,11 @@ def torch_extension(name, names, **options):
 def extensions():
     return [
         *(driver_extension(name) for name in DRIVER_SOURCES),
-        torch_extension("torch_openreg.lib.libtorch_openreg", TORCH_SOURCES, extra_link_args=LINK_FLAGS),
+        torch_extension("torch_openreg.lib.libtorch_openreg", TORCH_SOURCES, TORCH_GROUPS, extra_link_args=LINK_FLAGS),
         torch_extension(
             "torch_openreg._C",
-            PYTHON_SOURCES,
+            "",
+            PYTHON_GROUPS,
             libraries=["torch_openreg"],
             extra_link_args=[*LINK_FLAGS, "-Wl,-rpath,$ORIGIN/lib"],
         ),
