@@ -69,7 +69,9 @@ void Graph::register_generator(const at::Generator& generator) {
 void Graph::begin_generator(const at::Generator& generator) {
   const bool known = std::any_of(random_.begin(), random_.end(), [&](const Random& random) { return random.generator == generator; });
   if (known || generator.device().index() != stream_->device_index()) return;
-  void* words = allocate_device_block(default_stream(stream_->device_index()), kWordBytes);
+  const c10::Stream owner = default_stream(stream_->device_index());
+  void* words = allocate_device_block(owner, kWordBytes);
+  last_.record(owner);
   random_.push_back({generator, words});
   impl_of(generator).begin_capture(capture_, kernel_ptr(static_cast<const uint64_t*>(words), stream_->device_index()));
 }
@@ -94,8 +96,13 @@ void Graph::capture_begin(c10::MempoolId_t pool, at::GraphCaptureMode mode) {
     return in_capture(c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device), id));
   });
   host_allocator()->begin_allocate_to_pool(pool_, in_capture);
-  begin_generator(default_generator(device));
-  for (const at::Generator& generator : registered_) begin_generator(generator);
+  try {
+    begin_generator(default_generator(device));
+    for (const at::Generator& generator : registered_) begin_generator(generator);
+  } catch (...) {  // no memory for the words: nothing is captured
+    release();
+    throw;
+  }
 }
 
 // What the runtime keeps beside the driver's capture ends with it.
@@ -146,8 +153,13 @@ void Graph::replay() {
   if (!ready_) instantiate();
   const c10::Stream stream = current_stream(stream_->device_index());
   TORCH_CHECK(capture_of(stream) == 0, "A graph cannot be replayed on stream ", stream.id(), ", which is being captured.");
-  advance_generators(stream);
+  const bool draws = std::any_of(random_.begin(), random_.end(), [](const Random& random) { return random.used != 0; });
+  if (draws) {
+    last_.block(stream);
+    advance_generators(stream);
+  }
   check(hal().graph_launch(graph_, stream_handle(stream)), "Replaying a graph");
+  if (draws) last_.record(stream);
   if (launch_blocking()) synchronize_stream(stream);
 }
 
@@ -170,6 +182,7 @@ void Graph::release() noexcept {
   graph_ = nullptr;
   ready_ = false;
   random_.clear();
+  last_ = Event(false);
   stream_.reset();
 }
 
@@ -197,6 +210,7 @@ void Graph::update(Graph& other) {
   std::swap(stream_, other.stream_);
   std::swap(pool_, other.pool_);
   std::swap(random_, other.random_);
+  std::swap(last_, other.last_);
   other.release();
 }
 

@@ -4,8 +4,8 @@
 // The driver captures what reaches it: launches, copies, fills, event records and waits. Around that a graph keeps three things. Memory that the captured
 // work allocates comes from a private pool, on the device and for pinned memory, so that nobody else gets the addresses that a replay writes.
 // Blocks that were freed during a capture and wait for a captured stream wait until it is over. Random numbers go on: a captured launch takes
-// its offset relative to two words of device memory, seed and offset, which a replay sets in stream order before it launches, and the generator
-// advances by what the whole graph uses.
+// its offset relative to two words of device memory, seed and offset, which a replay sets in stream order behind the replay before and before
+// it launches, and the generator advances by what the whole graph uses.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "hal/openreg_hal.h"
+#include "runtime/event.h"
 #include "runtime/export.h"
 
 namespace openreg {
@@ -71,6 +72,7 @@ class OPENREG_API Graph final : public at::GraphImplInterface {
   openreg_graph graph_ = nullptr;
   std::vector<at::Generator> registered_;
   std::vector<Random> random_;
+  Event last_{false};  // use of the words: the end of the last replay that drew numbers, or what came before their first
 };
 
 }  // namespace openreg

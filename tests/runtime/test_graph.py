@@ -404,6 +404,28 @@ def test_replays_draw_the_numbers_that_eager_calls_draw(own):
         assert torch.equal(generator.get_state(), after)
 
 
+@pytest.mark.parametrize("schedule", ["eager", "lazy", "random:3"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_replays_on_several_streams_draw_one_number_after_the_other(schedule, device):
+    generator = torch.openreg.default_generators[torch.device(device).index]
+    total = torch.zeros(3, device=device, dtype=torch.float64)
+    graph, _ = capture(lambda: total.mul_(4).add_(torch.rand(3, device=device, dtype=torch.float64)), device)
+    streams = [torch.openreg.Stream(device) for _ in range(3)]
+    with torch.openreg.schedule(schedule):
+        total.zero_()
+        generator.manual_seed(5)
+        expected = torch.zeros(3, dtype=torch.float64)
+        for _ in range(9):
+            expected = expected * 4 + torch.rand(3, device=device, dtype=torch.float64).cpu()
+        generator.manual_seed(5)
+        torch.openreg.synchronize(device)
+        for i in range(9):
+            with torch.openreg.stream(streams[i % 3]):
+                graph.replay()
+        streams[8 % 3].synchronize()
+        assert torch.equal(total.cpu(), expected)
+
+
 def test_a_generator_that_is_not_registered_is_refused():
     generator = torch.Generator("openreg")
     with torch.openreg.graph(torch.openreg.Graph()):

@@ -78,7 +78,9 @@ class graph:
                  capture_error_mode: str = "global") -> None:
         if stream is None:
             device = current_device()
-            stream = self._streams.setdefault(device, Stream(device))
+            if device not in self._streams:
+                self._streams[device] = Stream(device)
+            stream = self._streams[device]
         self.openreg_graph = openreg_graph
         self.capture_stream = stream
         self._context = StreamContext(stream)
