@@ -27,23 +27,24 @@ struct HostOp {
   bool touches = false;       // has a kernel of the CPU, and makes no view
   std::vector<char> written;  // per argument
   std::vector<char> read;
-  std::string name;
+  const char* name = "";      // lives as long as the operator is registered
 };
 
 HostOp examine(const c10::OperatorHandle& op) {
   HostOp host;
   const auto& schema = op.schema();
-  host.name = schema.name();
+  const std::string& op_name = schema.name();
+  host.name = op_name.c_str();
   // copy_ is one kernel for every device.
-  host.touches = op.hasKernelForDispatchKey(c10::DispatchKey::CPU) || host.name == "aten::copy_";
+  host.touches = op.hasKernelForDispatchKey(c10::DispatchKey::CPU) || op_name == "aten::copy_";
   for (const auto& result : schema.returns()) host.touches = host.touches && (result.alias_info() == nullptr || result.alias_info()->isWrite());
   for (const char* name : {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::empty_like", "aten::is_set_to", "aten::_resize_output_", "aten::pin_memory", "aten::_pin_memory"}) {
-    host.touches = host.touches && host.name != name;
+    host.touches = host.touches && op_name != name;
   }
   for (const auto& argument : schema.arguments()) {
     const bool write = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
     host.written.push_back(write);
-    host.read.push_back(!argument.is_out() && !(write && host.name == "aten::copy_"));
+    host.read.push_back(!argument.is_out() && !(write && op_name == "aten::copy_"));
   }
   return host;
 }
@@ -64,7 +65,7 @@ const HostOp* host_op(const at::RecordFunction& call) {
 void look_at(const HostOp& op, const at::Tensor& tensor, bool write, uint64_t* stack) {
   if (*stack == 0) *stack = call_stack();
   const auto set = sanitizer::Footprint::elements(tensor.const_data_ptr(), tensor.itemsize(), static_cast<int>(tensor.dim()), tensor.sizes().data(), tensor.strides().data());
-  sanitizer::host_access(op.name.c_str(), set, write, c10::toString(tensor.scalar_type()), *stack);
+  sanitizer::host_access(op.name, set, write, c10::toString(tensor.scalar_type()), *stack);
 }
 
 std::unique_ptr<at::ObserverContext> before(const at::RecordFunction& call) {

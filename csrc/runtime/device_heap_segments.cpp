@@ -336,6 +336,7 @@ void DeviceHeap::give_back_outgrown(const Request& request, Lock& lock) {
     outgrown.clear();
     home.append_outgrown(outgrown, request.size_bytes);
   }
+  const RuntimeWait wait;
   if (!home.passed.query()) return;
   const uint64_t passed_at = std::exchange(home.passed_at, 0);
   uint64_t given_back = 0;
