@@ -2,7 +2,6 @@
 #include <torch/csrc/Exceptions.h>
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>

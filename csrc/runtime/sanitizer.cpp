@@ -48,6 +48,7 @@ void report_live_blocks();
 
 // Runs in exit(), after Python has ended: what was found and never raised must not look like success, and what is allocated by now was leaked.
 void end_with_status() {
+  if (in_bad_fork()) return;  // the parent's findings and blocks
   if ((sanitizing() & sanitizer::kLeaks) != 0) report_live_blocks();
   if (unraised_findings() == 0) return;
   std::fflush(nullptr);
@@ -134,7 +135,7 @@ void report_live_blocks() {
 }  // namespace
 
 void set_sanitizer(uint32_t modes) {
-  if (modes == sanitizing()) return;
+  if (modes == 0 && sanitizing() == 0) return;
   if (driver_started()) {
     const RuntimeWait wait;
     for (c10::DeviceIndex device = 0; device < device_count(); ++device) synchronize_device(device);

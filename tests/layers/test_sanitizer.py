@@ -395,6 +395,20 @@ def test_a_replay_is_ordered_like_a_launch(device, two):
     device.ok(device.graph_destroy(graph))
 
 
+def test_an_event_that_is_recorded_again_outside_a_capture_orders_what_waits_for_it(device, two):
+    memory, event, third = device.alloc(4096), device.event(), device.stream()
+    device.ok(device.capture_begin(two[0], hal.RELAXED))
+    device.record(two[0], event)
+    device.use(two[1], (memory, 64, 1))
+    device.record(two[1], event)
+    device.ok(device.stream_wait_event(third, event))
+    device.use(third, (memory, 64, 0))
+    assert not device.findings()
+    device.ok(device.device_synchronize(1, hal.NEVER, None))
+    device.ok(device.graph_destroy(device.end_capture(two[0])))
+    device.ok(device.stream_synchronize(third, hal.NEVER, None))
+
+
 def test_two_replays_of_one_graph_are_ordered(device, two):
     memory = device.alloc(4096)
     graph = capture(device, two[0], lambda: device.use(two[0], (memory, 64, 1)))

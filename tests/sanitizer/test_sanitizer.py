@@ -79,6 +79,38 @@ def test_collected_findings_are_neither_printed_nor_raised(races, capfd):
     del kept
 
 
+def test_collect_blocks_nest(races, capfd):
+    side, a = races
+    with sanitizer.collect() as outer:
+        kept = [race(side, a)]
+        with sanitizer.collect() as inner:
+            kept.append(race(side, torch.ones(64, device="openreg")))
+        kept.append(race(side, torch.zeros(64, device="openreg")))  # made after the inner block has waited
+    assert (len(outer.findings), len(inner.findings)) == (2, 1)
+    assert "sanitizer" not in capfd.readouterr().err
+    torch.openreg.synchronize()  # nothing is left to raise
+    del kept
+
+
+def test_switching_on_again_finds_the_same_mistake_again(races):
+    for _ in range(2):
+        with sanitizer.collect("races,lifetime") as report:
+            kept = race(races[0], torch.ones(64, device="openreg"))
+        assert report.kinds == ["race"]
+        del kept
+
+
+def test_a_forked_child_does_not_answer_for_its_parents_findings(sanitized):
+    result = sanitized(RACE + """
+import os
+pid = os.fork()
+if pid == 0:
+    raise SystemExit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+""", "races")
+    assert result.stdout == "0\n" and result.returncode == 66, result.stderr
+
+
 def test_the_modes_of_a_collect_block_end_with_it():
     assert sanitizer.enabled() == ()
     with sanitizer.collect("races"):

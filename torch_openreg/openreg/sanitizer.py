@@ -19,6 +19,7 @@ from torch_openreg import _C, driver
 __all__ = ["Access", "Finding", "Report", "SanitizerError", "collect", "disable", "enable", "enabled", "leak_scope", "possible"]
 
 MODES = driver.SANITIZER_MODES
+_collecting: list[Report] = []  # of the collect() blocks that are open, the innermost last
 
 
 class SanitizerError(RuntimeError):
@@ -92,12 +93,17 @@ def enabled() -> tuple[str, ...]:
 def collect(modes: str | Iterable[str] | None = None) -> Iterator[Report]:
     """Collects what is found in the block into a Report instead of raising it; `modes` switches these on for the block.
 
-    Waits for every device at the end, so that what its tasks have to tell is in the report.
+    Waits for every device at the end, so that what its tasks have to tell is in the report. Blocks nest: a finding belongs to the innermost.
     """
     before = enabled()
     if modes is not None:
         enable(modes)
     report = Report()
+    if _collecting:
+        _collecting[-1].findings += map(_finding, _C.sanitizer_take())
+    else:
+        _C.sanitizer_flush()  # what was found before the block is raised
+    _collecting.append(report)
     _C.sanitizer_collect(True)
     try:
         yield report
@@ -106,7 +112,8 @@ def collect(modes: str | Iterable[str] | None = None) -> Iterator[Report]:
             _wait_for_devices()
         finally:
             report.findings += map(_finding, _C.sanitizer_take())
-            _C.sanitizer_collect(False)
+            _collecting.pop()
+            _C.sanitizer_collect(bool(_collecting))
             if modes is not None:
                 _C.sanitizer_set(_bits(before))
 

@@ -146,31 +146,19 @@ void State::contents_unknown() {
   for (auto& [begin, block] : blocks_) block.known_contents = true;
 }
 
-void State::contents_written(void* address, uint64_t bytes) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (!has(kInit)) return;
-  for (Block* block : blocks_in(number(address), number(address) + bytes)) block->written.add(number(address), number(address) + bytes);
-}
-
 void State::host_reused(void* address, uint64_t bytes, uint64_t tag) {
   returned(address, bytes);
   allocated(nullptr, address, bytes, bytes, tag, true, true);
 }
 
 std::vector<LiveBlock> State::live_blocks() {
-  std::vector<std::pair<LiveBlock, uint32_t>> live;
   std::vector<LiveBlock> all;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& [begin, block] : blocks_) {
-      if (!block.live || block.host) continue;
-      live.push_back({{block.owner->number, reinterpret_cast<void*>(begin), block.owner->requested_bytes, block.owner->allocation_tag, ""},
-                      block.owner->home});
-    }
-  }
-  for (auto& [block, home] : live) {
-    block.stream = home == kHost ? "" : describe(home);
-    all.push_back(std::move(block));
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& [begin, block] : blocks_) {
+    if (!block.live || block.host) continue;
+    const Owner& owner = *block.owner;
+    const std::string stream = owner.home == kHost ? "" : describe(owner.home);
+    all.push_back({owner.number, reinterpret_cast<void*>(begin), owner.requested_bytes, owner.allocation_tag, stream});
   }
   std::sort(all.begin(), all.end(), [](const LiveBlock& a, const LiveBlock& b) { return a.number < b.number; });
   return all;

@@ -50,6 +50,7 @@ Overlap search(const Part& a, const Part& b, int& budget) {
     const int64_t highest = std::min(floor_div(b_inner - distance - 1, stride), static_cast<int64_t>(a.dim().count) - 1);
     for (int64_t d = lowest; d <= highest; ++d) {
       if (note(search(a.inner(std::max<int64_t>(d, 0)), b.inner(std::max<int64_t>(-d, 0)), budget))) return result;
+      if (budget < 0) return Overlap::unknown;
     }
     return result;
   }

@@ -65,7 +65,13 @@ void State::captured_record(uint64_t capture, openreg_event event, openreg_strea
   const auto found = underway_.find(capture);
   if (found == underway_.end()) return;
   events_.erase(event);
+  forget_captured(event);
   found->second.events[event] = found->second.clocks[number_of(stream)];
+}
+
+// The event's record in a capture is not its latest any more.
+void State::forget_captured(openreg_event event) {
+  for (auto& [number, capture] : underway_) capture.events.erase(event);
 }
 
 // Whether the event belongs to a capture, in which the stream now waits for it.

@@ -8,7 +8,7 @@ namespace openreg::layers::sanitizer {
 namespace {
 
 constexpr size_t kMostUses = 256;         // per block; beyond it the oldest are forgotten
-constexpr size_t kMostSuspicions = 1024;
+constexpr size_t kMostSuspicions = 1024;  // likewise: what is old and undecided may never be told
 
 // Whether an access that has come later makes the earlier one superfluous: whoever is ordered after the later one is ordered after both.
 bool replaces(const Operand& later, const Operand& earlier) {
@@ -21,9 +21,10 @@ Overlap told_overlap(const Operand& a, const Operand& b) {
   const bool b_told = !b.some || (b.told != nullptr && b.told->known);
   if (!a_told || !b_told) return Overlap::unknown;
   const auto sets_of = [](const Operand& operand) { return operand.some ? operand.told->sets : std::vector<Footprint>{operand.set}; };
+  const std::vector<Footprint> a_sets = sets_of(a), b_sets = sets_of(b);
   Overlap result = Overlap::no;
-  for (const Footprint& left : sets_of(a)) {
-    for (const Footprint& right : sets_of(b)) {
+  for (const Footprint& left : a_sets) {
+    for (const Footprint& right : b_sets) {
       const Overlap found = overlap(left, right);
       if (found == Overlap::yes) return found;
       if (found == Overlap::unknown) result = found;
@@ -151,7 +152,8 @@ void State::judge(const Use& first, const Use& second) {
   const Overlap found = overlap(a.set, b.set);
   if (found == Overlap::no) return;
   if (found == Overlap::unknown || a.some || b.some) {
-    if (suspicions_.size() < kMostSuspicions) suspicions_.push_back({first, second});
+    if (suspicions_.size() == kMostSuspicions) suspicions_.erase(suspicions_.begin());
+    suspicions_.push_back({first, second});
     return;
   }
   add(conflict(first, second, false), first.launch->tag, second.launch->tag);
@@ -176,6 +178,7 @@ void State::record(openreg_event event, openreg_stream stream) {
   std::lock_guard<std::mutex> lock(mutex_);
   Clock& clock = streams_[number_of(stream)].clock;
   clock.join(host_);
+  forget_captured(event);
   events_[event] = clock;
 }
 
@@ -187,6 +190,7 @@ void State::wait(openreg_stream stream, openreg_event event) {
 
 void State::forget_event(openreg_event event) {
   std::lock_guard<std::mutex> lock(mutex_);
+  forget_captured(event);
   events_.erase(event);
 }
 

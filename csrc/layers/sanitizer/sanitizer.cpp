@@ -6,7 +6,6 @@
 namespace openreg::layers::sanitizer {
 
 void set_modes(uint32_t modes) { state().reset(modes); }
-uint32_t modes() noexcept { return state().modes(); }
 
 void State::reset(uint32_t modes) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -47,8 +46,6 @@ void block_freed(void* address, uint64_t tag) { state().freed(address, tag); }
 void block_used_by(void* address, openreg_stream stream) { state().used_by(address, stream); }
 void block_idle(void* address) { state().idle(address); }
 void block_freed_twice(void* address, uint64_t tag) { state().freed_twice(address, tag); }
-void memory_returned(void* address, uint64_t bytes) { state().returned(address, bytes); }
-void contents_written(void* address, uint64_t bytes) { state().contents_written(address, bytes); }
 void host_block_allocated(void* address, uint64_t bytes, uint64_t tag) { state().host_reused(address, bytes, tag); }
 
 void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag) {

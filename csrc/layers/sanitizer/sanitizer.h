@@ -28,7 +28,6 @@ const openreg_driver* stack(const openreg_driver* below);
 
 // Which modes look at calls, a set of Mode. Switching forgets everything. Call it while no device has work, not from a task.
 void set_modes(uint32_t modes);
-uint32_t modes() noexcept;
 
 // How streams are called in reports; "" for the driver's number. Called once for a stream, with a lock held: it may not call back.
 void set_stream_names(std::string (*name)(openreg_stream stream));
@@ -71,10 +70,6 @@ void block_used_by(void* address, openreg_stream stream);
 void block_idle(void* address);
 // Somebody freed what is no block in use.
 void block_freed_twice(void* address, uint64_t tag);
-// A range went back to the driver.
-void memory_returned(void* address, uint64_t bytes);
-// Bytes that another way than a launch has written.
-void contents_written(void* address, uint64_t bytes);
 
 // Pinned host memory was handed out (again): its last owner's work has finished.
 void host_block_allocated(void* address, uint64_t bytes, uint64_t tag);

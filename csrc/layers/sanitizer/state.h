@@ -1,6 +1,7 @@
 // What the sanitizer knows: clocks of streams, events and the host, blocks with the history of their bytes, and findings.
 //
-// Every function takes the one mutex itself, calls neither driver nor runtime with it, and may run on any thread.
+// Every function takes the one mutex itself, calls with it the driver only to ask about a stream or a device's memory, and the
+// runtime only for a stream's name, and may run on any thread.
 #pragma once
 
 #include <atomic>
@@ -137,7 +138,6 @@ class State {
   void returned(void* address, uint64_t bytes);
   // A launch has not said what it touches.
   void contents_unknown();
-  void contents_written(void* address, uint64_t bytes);
   void host_reused(void* address, uint64_t bytes, uint64_t tag);
   std::vector<LiveBlock> live_blocks();
 
@@ -175,6 +175,7 @@ class State {
   using Blocks = std::map<uintptr_t, Block>;
 
   uint32_t number_of(openreg_stream stream);
+  void forget_captured(openreg_event event);
   std::vector<Block*> blocks_in(uintptr_t begin, uintptr_t end);
   Block* block_at(const void* address);
   void add_launch(const std::shared_ptr<const Launch>& launch, const Clock& now);
