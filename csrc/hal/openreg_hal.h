@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 #define OPENREG_HAL_MAJOR 1
-#define OPENREG_HAL_MINOR 3
+#define OPENREG_HAL_MINOR 4
 
 /* ---- Status ----------------------------------------------------------------
  * Values, never exceptions: nothing throws, aborts or exits across this line. */
@@ -169,6 +169,43 @@ enum { OPENREG_WANT_RANGES = 1u, OPENREG_WANT_COSTS = 2u };
  * Returns OK or LAUNCH_FAILED; with the latter it has filled kind and message of *error (the driver
  * fills the rest). `args` is the driver's 16-byte aligned copy. */
 typedef openreg_status (*openreg_host_func)(void* args, openreg_error* error);
+
+/* ---- Trace records (1.4) ----------------------------------------------------
+ * What a record tells of. Times are on the clock of its device. */
+enum {
+  OPENREG_TRACE_LAUNCH = 0, /* launch_kernel, launch_host_func */
+  OPENREG_TRACE_COPY = 1,
+  OPENREG_TRACE_FILL = 2,
+  OPENREG_TRACE_RECORD = 3, /* event_record */
+  OPENREG_TRACE_WAIT = 4,   /* stream_wait_event */
+  OPENREG_TRACE_ALLOC = 5,  /* mem_alloc, mem_map */
+  OPENREG_TRACE_FREE = 6,   /* mem_free, mem_unmap */
+  OPENREG_TRACE_SYNC = 7,   /* device_, stream_ and event_synchronize: one record for each call */
+  OPENREG_TRACE_GRAPH = 8   /* graph_launch */
+};
+
+/* One call of an entry, or one operation on a stream. A launch, copy, fill, record or wait gives two: the call's when it returns, and the
+ * operation's when it has ended; a graph launch gives one for the call and one for each operation that it runs; the others give the call's only. */
+typedef struct openreg_trace_record {
+  uint32_t struct_size;
+  int32_t kind;          /* OPENREG_TRACE_* */
+  int32_t operation;     /* 0 = a call on a host thread; 1 = the operation on its stream */
+  int32_t device;
+  uint64_t stream_id;    /* 0 = no stream */
+  uint64_t correlation;  /* the same for a call and its operations; unique in the process, never 0 */
+  uint64_t cause;        /* of a WAIT: the correlation of the record that it waits for, 0 = there was none; else 0 */
+  uint64_t tag;          /* the descriptor's */
+  const char* name;      /* the descriptor's, or the entry's; static */
+  uint64_t begin_ns, end_ns; /* of an operation: when it ran; a WAIT begins when the stream is ready for it */
+  uint64_t bytes;        /* of COPY, FILL, ALLOC, FREE */
+  const void* address;   /* of ALLOC, FREE; the destination of COPY and FILL */
+  int32_t dst_device, src_device; /* of COPY; -1 = host memory */
+  openreg_status status; /* the call's; of an operation OK, or LAUNCH_FAILED or DEVICE_LOST when it failed or was skipped */
+} openreg_trace_record;
+
+/* Takes records: on the thread that made the call, before it returns, or on the one that ran the operation, before its completion is
+ * visible; from several threads at once. The record is the driver's, for the time of the call. May not call the driver, block or throw. */
+typedef void (*openreg_trace_sink)(void* context, const openreg_trace_record* record);
 
 /* The grid of a kernel launch, CUDA's meaning: blocks of threads. */
 typedef struct openreg_geometry {
@@ -425,6 +462,28 @@ typedef struct openreg_driver {
    * try again. UNSUPPORTED for an option that cannot change, INVALID_VALUE for an unknown option, a bad value, a `before` of too few bytes, and
    * for a change while a stream is being captured (the capture stays valid). Default (null or UNSUPPORTED): options are constant. */
   openreg_status (*option_exchange)(const char* key, const char* value, char* before, uint64_t bytes);
+
+  /* -- recovery (1.4) --
+   * A device is lost when its hardware failed or device_lose said so, and stays lost until device_reset. Then every task that is queued on
+   * its streams is dropped (its cleanup runs), events recorded on them complete with the failure, and the entries that enqueue work on the device,
+   * allocate its memory or wait for it return DEVICE_LOST; waits fill *error. Entries that free, destroy or look still work. A driver has both
+   * entries or none. */
+
+  /* (optional) Gives the device up: it is lost now, for `reason`, which last_message and error records repeat. A task that is running is not
+   * waited for: it is abandoned, and waits in other threads return. OK also for a device that is lost; its first reason stays. Default (null or
+   * UNSUPPORTED): only hardware loses a device. */
+  openreg_status (*device_lose)(int32_t device, const char* reason);
+
+  /* (optional) Brings a lost device back. Handles stay valid, streams are empty, the contents of memory are undefined. NOT_READY, and the
+   * device stays lost, while an abandoned task still runs: it could write to memory that others get. OK and nothing for a device that is not
+   * lost. INVALID_VALUE while one of its streams is being captured. Default: a lost device needs a restart of the process. */
+  openreg_status (*device_reset)(int32_t device);
+
+  /* -- trace (1.4) -- */
+
+  /* (optional) Replaces the sink of trace records, null = none, and returns when no thread is in the one before. Operations that were queued
+   * before give a record when they end. INVALID_VALUE inside a sink. Default (null or UNSUPPORTED): the driver keeps no trace. */
+  openreg_status (*trace_exchange)(openreg_trace_sink sink, void* context);
 } openreg_driver;
 
 /* The one exported symbol. Returns OK and the table (static storage of the driver), or UNSUPPORTED when the driver does not

@@ -155,3 +155,25 @@ ENTRY(graph_dump, 51);
 
 /* 1.3 */
 ENTRY(option_exchange, 52);
+
+/* 1.4 */
+ENTRY(device_lose, 53);
+ENTRY(device_reset, 54);
+ENTRY(trace_exchange, 55);
+
+SIZE(openreg_trace_record, 104);
+AT(openreg_trace_record, kind, 4);
+AT(openreg_trace_record, operation, 8);
+AT(openreg_trace_record, device, 12);
+AT(openreg_trace_record, stream_id, 16);
+AT(openreg_trace_record, correlation, 24);
+AT(openreg_trace_record, cause, 32);
+AT(openreg_trace_record, tag, 40);
+AT(openreg_trace_record, name, 48);
+AT(openreg_trace_record, begin_ns, 56);
+AT(openreg_trace_record, end_ns, 64);
+AT(openreg_trace_record, bytes, 72);
+AT(openreg_trace_record, address, 80);
+AT(openreg_trace_record, dst_device, 88);
+AT(openreg_trace_record, src_device, 92);
+AT(openreg_trace_record, status, 96);

@@ -122,12 +122,15 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("graph_update", [Graph, Graph]),
     ("graph_dump", [Graph, text]),
     ("option_exchange", [text, text, ptr, u64]),
+    ("device_lose", [i32, text]),
+    ("device_reset", [i32]),
+    ("trace_exchange", [ptr, ptr]),
 ]
 OPTIONAL = {
     "mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes",
     "mem_export", "mem_import", "mem_close", "event_create_shared", "event_export", "event_import",
     "capture_begin", "capture_end", "stream_capture_info", "capture_exchange_mode", "graph_launch", "graph_destroy",
-    "graph_update", "graph_dump", "option_exchange",
+    "graph_update", "graph_dump", "option_exchange", "device_lose", "device_reset", "trace_exchange",
 }  # fmt: skip
 
 
