@@ -82,7 +82,7 @@ TORCH_GROUPS = {
     """,
 }
 PYTHON_GROUPS = {
-    "bindings": "python/module python/bind_device python/bind_event python/bind_generator python/bind_graph python/bind_ipc python/bind_stream",
+    "bindings": "python/module python/bind_device python/bind_event python/bind_generator python/bind_graph python/bind_ipc python/bind_stream python/host_function",
     "memory_bindings": "python/bind_memory python/bind_memory_history python/bind_op_stats python/bind_sanitizer",
 }
 

@@ -40,7 +40,8 @@ def register() -> None:
     driver.prepare(extension)
     sanitizer = sys.modules[f"{openreg.__name__}.sanitizer"]
     sanitizer.prepare()
-    shutdown.prepare(extension, sanitizer.finish)
+    host_function = sys.modules[f"{openreg.__name__}.host_function"]
+    shutdown.prepare(extension, sanitizer.finish, host_function.finish)
     _registered = True
 
 

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <tuple>
 
+#include "python/host_function.h"
 #include "python/module.h"
 #include "runtime/device.h"
 #include "runtime/error.h"
@@ -85,6 +87,22 @@ void bind_stream(py::module_& m) {
           return as_tuple(external_stream(reinterpret_cast<openreg_stream>(handle), checked(device)));
         }));
   m.def("stream_priority", wrap_pybind_function([](int64_t id, int device) { return stream_priority(as_stream(id, checked(device))); }));
+  m.def("launch_host_function", wrap_pybind_function_no_gil([](int64_t id, int device, uint64_t function) {
+          launch_host_function(as_stream(id, checked(device)), function);
+        }));
+  m.def("next_host_call", wrap_pybind_function([](int64_t id, int device) -> std::optional<std::tuple<uint64_t, bool>> {
+          HostCall call;
+          const bool found = [&] {
+            const py::gil_scoped_release released;
+            return next_host_call(as_stream(id, device), &call);
+          }();
+          if (!found) return std::nullopt;
+          return std::make_tuple(call.function, call.drop);
+        }));
+  m.def("finish_host_call", wrap_pybind_function_no_gil([](int64_t id, int device, const std::string& kind, const std::string& error) {
+          finish_host_call(as_stream(id, device), kind, error);
+        }));
+  m.def("expire_host_functions", wrap_pybind_function_no_gil([](uint64_t timeout_ms) { expire_host_functions(timeout_ms * 1'000'000); }));
   m.def("exchange_schedule", wrap_pybind_function_no_gil([](const std::string& schedule) { return exchange_schedule(schedule); }));
   m.def("current_schedule", wrap_pybind_function_no_gil([]() { return current_schedule(); }));
   m.def("sleep", wrap_pybind_function_no_gil([](uint64_t cycles) { sleep(cycles); }));

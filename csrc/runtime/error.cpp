@@ -115,6 +115,7 @@ void throw_skipped(const char* name) {
 void set_interrupt_check(void (*check)()) { interrupt_check = check; }
 
 void wait_for(WaitFunction poll, void* object, const char* what) {
+  refuse_in_host_function("A wait");
   openreg_error error;
   error.struct_size = sizeof(error);
   constexpr uint64_t kSliceNs = 50'000'000;

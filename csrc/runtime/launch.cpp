@@ -1,6 +1,8 @@
 // Enqueueing work: descriptors, launch sites, and waiting when OPENREG_LAUNCH_BLOCKING=1.
 #include "runtime/launch.h"
 
+#include <c10/util/Exception.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -60,10 +62,13 @@ uint64_t remember_launch_site() {
   return tag;
 }
 
+thread_local bool in_host_function = false;
+
 // A descriptor on its way through the driver, with the operands that were noted for it.
 class Description {
  public:
   explicit Description(const char* name, void (*cleanup)(void*) = nullptr) {
+    if (__builtin_expect(in_host_function, 0)) refuse_in_host_function(name);
     desc_.struct_size = sizeof(desc_);
     desc_.name = name;
     desc_.cleanup = cleanup;
@@ -83,13 +88,14 @@ class Description {
   openreg_launch_desc desc_ = {};
 };
 
-void after_launch(c10::Stream stream) {
-  if (__builtin_expect(!launch_blocking(), 1) || capture_of(stream) != 0) return;
-  const RuntimeWait wait;
-  synchronize_stream(stream);
-}
-
 }  // namespace
+
+void set_in_host_function(bool inside) noexcept { in_host_function = inside; }
+
+void refuse_in_host_function(const char* what) {
+  TORCH_CHECK(!in_host_function, what, " was called in a host function of a stream. Such a function may not use the device: its stream waits until it "
+                                       "returns. Use the device on another thread, or after a synchronization.");
+}
 
 bool launch_blocking() noexcept {
   static const bool on = environment_flag("OPENREG_LAUNCH_BLOCKING");
@@ -109,6 +115,12 @@ const char* launch_site(uint64_t tag) {
   std::lock_guard<std::mutex> lock(s.mutex);
   const Site& site = s.entries[tag % kSites];
   return tag != 0 && site.tag == tag ? site.text : "";
+}
+
+void after_launch(c10::Stream stream) {
+  if (__builtin_expect(!launch_blocking(), 1) || capture_of(stream) != 0) return;
+  const RuntimeWait wait;
+  synchronize_stream(stream);
 }
 
 void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn, const void* args, size_t size,

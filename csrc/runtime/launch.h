@@ -21,6 +21,9 @@ namespace openreg {
 OPENREG_API void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn, const void* args, size_t size,
                                   void (*cleanup)(void*) = nullptr);
 
+// Waits for what was just launched under OPENREG_LAUNCH_BLOCKING=1, unless the stream is being captured; then throws a late error.
+OPENREG_API void after_launch(c10::Stream stream);
+
 // Device code of this library, one per kernel function: loaded on a device when it is first launched there.
 // `function` is what the simulator runs (driver/sim/sim_kernel.h); a driver for real hardware replaces the image. On a driver that takes
 // no device code but has a kernel view the function runs as host code in stream order.
@@ -46,6 +49,12 @@ class OPENREG_API Kernel {
 OPENREG_API void launch_copy(c10::Stream stream, const char* name, void* dst, c10::Device dst_device, const void* src,
                              c10::Device src_device, size_t bytes);
 OPENREG_API void launch_fill(c10::Stream stream, const char* name, void* dst, uint8_t value, size_t bytes);
+
+// Marks the calling thread as one that runs a host function for a stream. Until it is over, launches and waits on this thread throw: the
+// stream waits for it. Functions that the driver runs itself are not marked; the driver refuses their calls as the HAL says.
+OPENREG_API void set_in_host_function(bool inside) noexcept;
+// Throws on a marked thread.
+OPENREG_API void refuse_in_host_function(const char* what);
 
 // Whether OPENREG_LAUNCH_BLOCKING=1.
 OPENREG_API bool launch_blocking() noexcept;

@@ -7,6 +7,7 @@ Each thread has one current stream per device. A stream belongs to one device fo
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -14,7 +15,7 @@ from torch.types import Device
 
 from torch_openreg import _C
 
-from . import initialization
+from . import host_function, initialization
 from .device import _get_device_index, _is_no_device
 from .event import Event
 
@@ -48,6 +49,15 @@ class Stream(torch.Stream):
             event = Event()
         event.record(self)
         return event
+
+    def launch_host_func(self, function: Callable[[], object]) -> None:
+        """Queues a call of `function` on the host, as cudaLaunchHostFunc: it runs after the work that the stream has now, and what is queued
+        behind waits until it returns.
+
+        It runs on a thread of its own for each stream, and may not use the device: a launch or a wait in it is a RuntimeError. What it
+        raises is the stream's late error. In a capture it becomes part of the graph.
+        """
+        host_function.launch(self, function)
 
     @property
     def openreg_stream(self) -> int:

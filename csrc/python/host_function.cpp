@@ -1,0 +1,170 @@
+// Handing calls from streams to Python's threads.
+#include "python/host_function.h"
+
+#include <Python.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "runtime/error.h"
+#include "runtime/launch.h"
+
+namespace openreg::python {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using StreamKey = std::pair<int, int64_t>;  // device, id
+
+// A task that waits for its function.
+struct Turn {
+  bool done = false;
+  std::string kind, error;
+};
+
+struct Lane {
+  std::deque<std::pair<HostCall, Turn*>> calls;
+  Turn* running = nullptr;  // null also when its task has given up
+};
+
+struct Lanes {
+  std::mutex mutex;  // LOCK: everything below, and the turns
+  std::condition_variable changed;
+  std::map<StreamKey, Lane> lanes;
+  std::optional<Clock::time_point> expiry;
+  bool expired() const { return expiry && Clock::now() >= *expiry; }
+};
+
+Lanes& all() {
+  static Lanes* leaked = new Lanes;
+  return *leaked;
+}
+
+StreamKey key_of(c10::Stream stream) { return {stream.device_index(), stream.id()}; }
+
+struct Args {
+  int device;
+  int64_t stream;
+  uint64_t function;
+};
+
+ErrorKind kind_named(const std::string& name) {
+  if (name == "IndexError") return ErrorKind::index;
+  if (name == "ValueError") return ErrorKind::value;
+  if (name == "TypeError") return ErrorKind::type;
+  if (name == "NotImplementedError") return ErrorKind::not_implemented;
+  return ErrorKind::runtime;
+}
+
+openreg_status fail(openreg_error* error, const std::string& kind, const std::string& message) {
+  error->kind = static_cast<int32_t>(kind_named(kind));
+  const bool named = kind_named(kind) != ErrorKind::runtime || kind == "RuntimeError";
+  const std::string text = named ? message : kind + ": " + message;
+  error->message[text.copy(error->message, sizeof(error->message) - 1)] = '\0';
+  return OPENREG_LAUNCH_FAILED;
+}
+
+class WithoutGil {
+ public:
+  WithoutGil() : state_(Py_IsInitialized() && PyGILState_Check() ? PyEval_SaveThread() : nullptr) {}
+  ~WithoutGil() {
+    if (state_ != nullptr) PyEval_RestoreThread(state_);
+  }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+openreg_status run(void* raw, openreg_error* error) {
+  Args args;
+  std::memcpy(&args, raw, sizeof(args));
+  Turn turn;
+  {
+    const WithoutGil released;
+    Lanes& a = all();
+    std::unique_lock<std::mutex> lock(a.mutex);
+    Lane& lane = a.lanes[{args.device, args.stream}];
+    if (!a.expired()) {
+      lane.calls.push_back({{args.function, false}, &turn});
+      a.changed.notify_all();
+    }
+    while (!turn.done && !a.expired()) {
+      if (a.expiry) {
+        a.changed.wait_until(lock, *a.expiry);
+      } else {
+        a.changed.wait(lock);
+      }
+    }
+    if (!turn.done) {  // nobody may touch the turn from now on
+      std::erase_if(lane.calls, [&](const auto& call) { return call.second == &turn; });
+      if (lane.running == &turn) lane.running = nullptr;
+      return fail(error, "RuntimeError", "the program ended before the function did.");
+    }
+  }
+  return turn.kind.empty() ? OPENREG_OK : fail(error, turn.kind, turn.error);
+}
+
+void drop(void* raw) {
+  Args args;
+  std::memcpy(&args, raw, sizeof(args));
+  Lanes& a = all();
+  std::lock_guard<std::mutex> lock(a.mutex);
+  a.lanes[{args.device, args.stream}].calls.push_back({{args.function, true}, nullptr});
+  a.changed.notify_all();
+}
+
+}  // namespace
+
+void launch_host_function(c10::Stream stream, uint64_t function) {
+  const Args args = {stream.device_index(), stream.id(), function};
+  launch_host_func(stream, "openreg::host_function", run, &args, sizeof(args), drop);
+  after_launch(stream);
+}
+
+bool next_host_call(c10::Stream stream, HostCall* call) {
+  Lanes& a = all();
+  std::unique_lock<std::mutex> lock(a.mutex);
+  Lane& lane = a.lanes[key_of(stream)];
+  while (lane.calls.empty()) {
+    if (a.expired()) return false;
+    if (a.expiry) {
+      a.changed.wait_until(lock, *a.expiry);
+    } else {
+      a.changed.wait(lock);
+    }
+  }
+  *call = lane.calls.front().first;
+  lane.running = lane.calls.front().second;
+  lane.calls.pop_front();
+  set_in_host_function(!call->drop);
+  return true;
+}
+
+void finish_host_call(c10::Stream stream, const std::string& kind, const std::string& error) {
+  set_in_host_function(false);
+  Lanes& a = all();
+  std::lock_guard<std::mutex> lock(a.mutex);
+  Turn* turn = std::exchange(a.lanes[key_of(stream)].running, nullptr);
+  if (turn == nullptr) return;
+  turn->kind = kind;
+  turn->error = error;
+  turn->done = true;
+  a.changed.notify_all();
+}
+
+void expire_host_functions(uint64_t timeout_ns) {
+  Lanes& a = all();
+  std::lock_guard<std::mutex> lock(a.mutex);
+  a.expiry = Clock::now() + std::chrono::nanoseconds(timeout_ns);
+  a.changed.notify_all();
+}
+
+}  // namespace openreg::python

@@ -1,0 +1,32 @@
+// Host functions of Python: functions that run in the order of a stream.
+//
+// Workers never take Python's lock. So a task of the stream hands the call to a thread of Python that serves this stream, and waits until the
+// function has returned. A task that runs on a thread which holds the lock, as a polling one may, gives it up meanwhile.
+#pragma once
+
+#include <c10/core/Stream.h>
+
+#include <cstdint>
+#include <string>
+
+namespace openreg::python {
+
+// What the thread of a stream is to do next: call a function, or drop it because its task, or the graph that it is part of, has ended.
+struct HostCall {
+  uint64_t function = 0;
+  bool drop = false;
+};
+
+// Queues a call of `function` on the stream. `function` is dropped once, after its last call; not when this throws. Any thread.
+void launch_host_function(c10::Stream stream, uint64_t function);
+
+// Waits for the next call for a stream, on the thread that serves it; false when the process ends. Without Python's lock.
+bool next_host_call(c10::Stream stream, HostCall* call);
+
+// Ends the call that next_host_call has handed out. An `error` that is not empty, of an exception of type `kind`, fails the stream.
+void finish_host_call(c10::Stream stream, const std::string& kind, const std::string& error);
+
+// From timeout_ns from now on calls are not waited for, and fail: Python ends.
+void expire_host_functions(uint64_t timeout_ns);
+
+}  // namespace openreg::python
