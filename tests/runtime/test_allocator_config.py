@@ -120,6 +120,34 @@ def test_the_large_segment_can_have_another_size(python):
     """, env={"OPENREG_ALLOC_CONF": "large_segment_size_mb:40"})
 
 
+def test_a_flush_that_fails_leaves_no_mark_on_the_memory(python):
+    """Memory that a failed flush meant to give back is not taken for idle by the next wait, which is for other memory."""
+    python("""
+        import torch, torch_openreg
+        def stats(name):
+            return torch.openreg.memory_stats()[name]
+        torch.empty(100, device="openreg")
+        small = stats("segment.small_pool.current")
+        source, good, bad = torch.arange(5., device="openreg"), *(torch.tensor([i], device="openreg") for i in (1, 9))
+        source.gather(0, good)
+        keep = torch.empty(1 << 18, device="openreg")  # another small segment is not needed
+        torch.empty(600 << 10, dtype=torch.uint8, device="openreg")  # a small one of its own
+        source.gather(0, bad)
+        try:
+            torch.openreg.empty_cache()
+        except torch.AcceleratorError as error:
+            assert "index 9" in str(error)
+        else:
+            raise AssertionError("the flush met no failure")
+        before = stats("segment.small_pool.current")
+        torch.empty(120 << 20, dtype=torch.uint8, device="openreg")
+        torch.empty(70 << 20, dtype=torch.uint8, device="openreg")
+        assert stats("num_ooms") == stats("num_alloc_retries") == 0
+        assert stats("reserved_bytes.all.current") < 120 << 20  # garbage was collected
+        assert stats("segment.small_pool.current") == before
+    """, env={"OPENREG_MEMORY": "200MiB", "OPENREG_ALLOC_CONF": "garbage_collection_threshold:0.5"})
+
+
 def test_garbage_collection_gives_back_what_was_unused_longest(python):
     python(START, """
     side = torch.openreg.Stream(1)

@@ -6,6 +6,8 @@ Needs torch with torch_openreg installed.
 
 import random
 import threading
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -540,6 +542,43 @@ def test_eight_threads_share_two_devices():
         torch.openreg.synchronize(index)
     after = [counters(index, "allocation.all.current", "requested_bytes.all.current") for index in (0, 1)]
     assert after == before
+
+
+def asleep(thread, looks=3):
+    """Whether the thread sleeps in the system, several times in a row."""
+    for _ in range(looks):
+        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+        if stat.rpartition(")")[2].split()[0] != "S":
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def test_memory_that_somebody_used_during_a_flush_is_not_given_back(device):
+    """A flush waits without the lock. What was used and freed meanwhile has work behind the wait, so it stays cached."""
+    torch.openreg.empty_cache()
+    stream, go = torch.openreg.Stream(device), threading.Event()
+    with torch.openreg.stream(stream):
+        used, unused = block(3 << 20, device), block(30 << 20, device)
+        address = used.data_ptr()
+        del used, unused
+        (segments,), waits = counters(device.index, "segment.large_pool.current"), counters(device.index, "num_sync_all_streams")
+        stream.launch_host_func(go.wait)
+        thread = threading.Thread(target=torch.openreg.empty_cache)
+        thread.start()
+        try:
+            while counters(device.index, "num_sync_all_streams") == waits or not asleep(thread):
+                pass
+            again = block(3 << 20, device)
+            assert again.data_ptr() == address
+            del again
+        finally:
+            go.set()
+            thread.join()
+        assert counters(device.index, "segment.large_pool.current") == (segments - 1,)
+        assert block(3 << 20, device).data_ptr() == address
+    torch.openreg.synchronize(device)
+    torch.openreg.empty_cache()
 
 
 def test_tensors_may_be_freed_on_another_thread(device):

@@ -5,6 +5,8 @@ Needs the built extension. Each peer is a process that imports torch.
 
 import os
 import pickle
+import re
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -397,6 +399,36 @@ def test_a_fork_of_a_receiver_holds_nothing(python):
             assert freed
         """
     )
+
+
+def test_a_message_whose_ledger_cannot_be_opened_says_why():
+    """Ledgers of processes that have ended, that were never ones, that are other files by now, and that the system does not open."""
+    import socket
+    import struct
+
+    x = torch.ones(64, device="openreg")
+    name = torch_openreg._C.share_storage(x.untyped_storage())
+    head = struct.Struct("<IiiiQII")  # version, device, then pid, fd, inode, entry, generation of the lease
+    version, device, pid, fd, inode, entry, generation = head.unpack_from(name)
+    assert pid == os.getpid()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, right = socket.socketpair()
+    with left, right, open("/dev/null", "r+") as other_file:
+        for wrong, sentence in [
+            ((ended.pid, fd, inode), f"process {ended.pid} cannot be received, because that process has ended"),
+            ((pid, other_file.fileno(), inode), "because that process has ended"),
+            ((pid, fd, inode + 1), "because that process has ended"),
+            ((pid, left.fileno(), inode + 2), f"/proc/{pid}/fd/{left.fileno()} cannot be opened: No such device or address"),
+        ]:
+            message = head.pack(version, device, *wrong, entry, generation) + name[head.size :]
+            for _ in range(2):  # nothing is remembered of a ledger that was refused
+                with pytest.raises(RuntimeError, match=re.escape(sentence)):
+                    torch_openreg._C.open_storage(message)
+    received = torch_openreg._C.open_storage(name)  # the true one still serves
+    assert torch.empty(0, device="openreg").set_(received).sum().item() == 64
+    del received
+    torch.openreg.ipc_collect()
 
 
 def test_threads_send_and_receive_at_the_same_time():
