@@ -61,7 +61,7 @@ TORCH_SOURCES = """
     layers/sanitizer/sanitizer layers/sanitizer/table
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
-    runtime/host_allocator runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream
+    runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/host_access aten/layer_norm
     aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
     aten/softmax aten/tensor_split aten/windows

@@ -11,6 +11,7 @@
 #include "python/module.h"
 #include "runtime/device.h"
 #include "runtime/error.h"
+#include "runtime/interpreter_lock.h"
 #include "runtime/launch.h"
 #include "runtime/schedule.h"
 #include "runtime/stream.h"
@@ -58,6 +59,10 @@ void raise_on_ctrl_c() {
   interrupted.persist();
   throw interrupted;
 }
+
+void* release_gil() { return Py_IsInitialized() && PyGILState_Check() ? PyEval_SaveThread() : nullptr; }
+
+void acquire_gil(void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }
 
 void write_python_site(char* text, size_t size) {
   if (!Py_IsInitialized()) return;
@@ -110,6 +115,7 @@ void bind_stream(py::module_& m) {
 
 void install_callbacks() {
   set_interrupt_check(raise_on_ctrl_c);
+  set_interpreter_lock(release_gil, acquire_gil);
   set_launch_site_source(write_python_site);
 }
 

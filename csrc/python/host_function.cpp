@@ -1,8 +1,6 @@
 // Handing calls from streams to Python's threads.
 #include "python/host_function.h"
 
-#include <Python.h>
-
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -70,25 +68,11 @@ openreg_status fail(openreg_error* error, const std::string& kind, const std::st
   return OPENREG_LAUNCH_FAILED;
 }
 
-class WithoutGil {
- public:
-  WithoutGil() : state_(Py_IsInitialized() && PyGILState_Check() ? PyEval_SaveThread() : nullptr) {}
-  ~WithoutGil() {
-    if (state_ != nullptr) PyEval_RestoreThread(state_);
-  }
-  WithoutGil(const WithoutGil&) = delete;
-  WithoutGil& operator=(const WithoutGil&) = delete;
-
- private:
-  PyThreadState* state_;
-};
-
 openreg_status run(void* raw, openreg_error* error) {
   Args args;
   std::memcpy(&args, raw, sizeof(args));
   Turn turn;
   {
-    const WithoutGil released;
     Lanes& a = all();
     std::unique_lock<std::mutex> lock(a.mutex);
     Lane& lane = a.lanes[{args.device, args.stream}];

@@ -1,7 +1,7 @@
 // Host functions of Python: functions that run in the order of a stream.
 //
 // Workers never take Python's lock. So a task of the stream hands the call to a thread of Python that serves this stream, and waits until the
-// function has returned. A task that runs on a thread which holds the lock, as a polling one may, gives it up meanwhile.
+// function has returned. Threads that wait for a stream, or run its tasks, let go of the lock meanwhile: runtime/interpreter_lock.h.
 #pragma once
 
 #include <c10/core/Stream.h>

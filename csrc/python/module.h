@@ -26,7 +26,7 @@ inline c10::DeviceIndex device_index(int device) {
   return static_cast<c10::DeviceIndex>(device);
 }
 
-// Gives the runtime its two ways to ask Python something: "was Ctrl-C pressed" and "where was this launched".
+// Gives the runtime its ways to ask Python something: "was Ctrl-C pressed", "where was this launched", and to let go of its lock in waits.
 void install_callbacks();
 
 }  // namespace openreg::python

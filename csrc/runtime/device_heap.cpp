@@ -9,6 +9,7 @@
 #include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/driver.h"
+#include "runtime/interpreter_lock.h"
 #include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
@@ -53,6 +54,7 @@ void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
   const AllocatorConfig& config = allocator_config();
   MemoryReport report(device_);
   MemoryContext context = memory_context(RecordContext::STATE);
+  const WithoutInterpreterLock released;
   Lock lock(mutex_);
   if (waiting_count_ != 0) collect_completed();
   ++allocations_;

@@ -8,6 +8,7 @@
 #include "runtime/device.h"
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
+#include "runtime/interpreter_lock.h"
 #include "runtime/sanitizer.h"
 #include "runtime/ipc.h"
 #include "runtime/out_of_memory.h"
@@ -223,6 +224,7 @@ void DeviceHeap::release_hole(Block* hole) {
 // ---- Note [Giving segments back] --------------------------------------------
 
 void DeviceHeap::empty_cache(c10::MempoolId_t pool) {
+  const WithoutInterpreterLock released;
   Lock lock(mutex_);
   flush(pool, lock);
 }

@@ -14,6 +14,7 @@
 
 #include "runtime/device.h"
 #include "runtime/driver.h"
+#include "runtime/interpreter_lock.h"
 #include "runtime/launch.h"
 #include "runtime/sanitizer.h"
 #include "runtime/schedule.h"
@@ -125,6 +126,7 @@ void wait_for(WaitFunction poll, void* object, const char* what) {
     error.message[0] = '\0';
     error.name[0] = '\0';
     const openreg_status status = [&] {
+      const WithoutInterpreterLock released;
       const HostWait borrowed;
       return poll(object, kSliceNs | OPENREG_LEND_THREAD, &error);
     }();

@@ -6,6 +6,7 @@
 #include "runtime/device_allocator.h"
 #include "runtime/event.h"
 #include "runtime/host_allocator.h"
+#include "runtime/interpreter_lock.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -34,7 +35,10 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Stream getNewStream(c10::Device device, int priority) const override { return stream_from_pool(resolve(device), priority); }
   c10::Stream exchangeStream(c10::Stream stream) const override { return exchange_stream(stream); }
   void* getStreamNativeHandle(const c10::Stream stream) const override { return stream_handle(stream); }
-  bool queryStream(const c10::Stream& stream) const override { return query_stream(stream); }
+  bool queryStream(const c10::Stream& stream) const override {
+    const WithoutInterpreterLock released;
+    return query_stream(stream);
+  }
   void synchronizeStream(const c10::Stream& stream) const override { synchronize_stream(stream); }
   void synchronizeDevice(const c10::DeviceIndex device) const override {
     synchronize_device(device < 0 ? current_device() : device);
@@ -46,6 +50,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void record(void** event, const c10::Stream& stream, const c10::DeviceIndex device, const c10::EventFlag flag) const override {
     TORCH_CHECK(device < 0 || device == stream.device_index(), "The event belongs to openreg:", static_cast<int>(device),
                 " and cannot be recorded on a stream of openreg:", static_cast<int>(stream.device_index()), ".");
+    const WithoutInterpreterLock released;  // the queue may be full
     if (*event == nullptr) {
       if (Event* given = take_given_event()) {
         *event = given;
@@ -59,9 +64,13 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     }
   }
   void block(void* event, const c10::Stream& stream) const override {
+    const WithoutInterpreterLock released;  // the queue may be full
     if (event != nullptr) static_cast<Event*>(event)->block(stream);
   }
-  bool queryEvent(void* event) const override { return event == nullptr || static_cast<Event*>(event)->query(); }
+  bool queryEvent(void* event) const override {
+    const WithoutInterpreterLock released;
+    return event == nullptr || static_cast<Event*>(event)->query();
+  }
   void synchronizeEvent(void* event) const override {
     if (event != nullptr) static_cast<Event*>(event)->synchronize();
   }

@@ -13,6 +13,7 @@
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/event.h"
+#include "runtime/interpreter_lock.h"
 #include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
@@ -89,7 +90,12 @@ struct PinnedMemory final : at::CachingHostAllocatorImpl<c10::Stream, Event> {
 
 void release_pinned_memory(void* context) noexcept;
 
-struct PinnedAllocator final : at::CachingHostAllocatorInterface<PinnedMemory, release_pinned_memory> {};
+struct PinnedAllocator final : at::CachingHostAllocatorInterface<PinnedMemory, release_pinned_memory> {
+  at::DataPtr allocate(size_t bytes) override {
+    const WithoutInterpreterLock released;  // asks whether blocks are free
+    return CachingHostAllocatorInterface::allocate(bytes);
+  }
+};
 
 PinnedAllocator& allocator() {
   static PinnedAllocator* leaked = new PinnedAllocator;

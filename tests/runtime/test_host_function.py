@@ -24,6 +24,7 @@ def test_a_function_runs_between_the_work_before_and_behind_it(device, schedule)
 
 
 def test_it_runs_later_and_what_is_behind_it_waits(device):
+    torch.ones(4, device=device).sum()  # the first call of an operator waits
     stream, go = torch.openreg.Stream(device), threading.Event()
     stream.launch_host_func(go.wait)
     with torch.openreg.stream(stream):

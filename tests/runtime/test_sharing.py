@@ -427,8 +427,8 @@ def test_a_message_whose_ledger_cannot_be_opened_says_why():
                     torch_openreg._C.open_storage(message)
     received = torch_openreg._C.open_storage(name)  # the true one still serves
     assert torch.empty(0, device="openreg").set_(received).sum().item() == 64
-    del received
-    torch.openreg.ipc_collect()
+    del received, x
+    peers.collect()
 
 
 def test_threads_send_and_receive_at_the_same_time():
