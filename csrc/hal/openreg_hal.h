@@ -178,19 +178,19 @@ enum {
   OPENREG_TRACE_FILL = 2,
   OPENREG_TRACE_RECORD = 3, /* event_record */
   OPENREG_TRACE_WAIT = 4,   /* stream_wait_event */
-  OPENREG_TRACE_ALLOC = 5,  /* mem_alloc, mem_map */
-  OPENREG_TRACE_FREE = 6,   /* mem_free, mem_unmap */
+  OPENREG_TRACE_ALLOC = 5,  /* mem_alloc, mem_map, host_alloc */
+  OPENREG_TRACE_FREE = 6,   /* mem_free, mem_unmap, host_free */
   OPENREG_TRACE_SYNC = 7,   /* device_, stream_ and event_synchronize: one record for each call */
   OPENREG_TRACE_GRAPH = 8   /* graph_launch */
 };
 
-/* One call of an entry, or one operation on a stream. A launch, copy, fill, record or wait gives two: the call's when it returns, and the
- * operation's when it has ended; a graph launch gives one for the call and one for each operation that it runs; the others give the call's only. */
+/* One call of an entry, or one operation on a stream. A launch, copy, fill, record or wait gives two: the call's when it returns, and the operation's when it
+ * has ended, within the call if nothing is queued for it; a graph launch gives one for each operation that it runs; all other calls give theirs only. */
 typedef struct openreg_trace_record {
   uint32_t struct_size;
   int32_t kind;          /* OPENREG_TRACE_* */
   int32_t operation;     /* 0 = a call on a host thread; 1 = the operation on its stream */
-  int32_t device;
+  int32_t device;        /* -1 = host memory, or no such stream */
   uint64_t stream_id;    /* 0 = no stream */
   uint64_t correlation;  /* the same for a call and its operations; unique in the process, never 0 */
   uint64_t cause;        /* of a WAIT: the correlation of the record that it waits for, 0 = there was none; else 0 */
@@ -482,7 +482,7 @@ typedef struct openreg_driver {
   /* -- trace (1.4) -- */
 
   /* (optional) Replaces the sink of trace records, null = none, and returns when no thread is in the one before. Operations that were queued
-   * before give a record when they end. INVALID_VALUE inside a sink. Default (null or UNSUPPORTED): the driver keeps no trace. */
+   * before give a record when they end; shutdown sets null after the last. INVALID_VALUE inside a sink. Default (null or UNSUPPORTED): no trace. */
   openreg_status (*trace_exchange)(openreg_trace_sink sink, void* context);
 } openreg_driver;
 

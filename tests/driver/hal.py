@@ -11,6 +11,7 @@ LEND_THREAD = 1 << 63
 OK, NOT_READY, INVALID_VALUE, INVALID_DEVICE, OUT_OF_MEMORY, UNSUPPORTED = range(6)
 NOT_INITIALIZED, FORKED, LAUNCH_FAILED, DEVICE_LOST, INTERNAL, CAPTURE = range(6, 12)
 GLOBAL, THREAD_LOCAL, RELAXED = range(3)  # capture modes
+LAUNCH, COPY, FILL, RECORD, WAIT, ALLOC, FREE, SYNC, GRAPH = range(9)  # kinds of trace records
 HOST = -1
 
 Stream = Event = Kernel = Graph = c.c_void_p
@@ -47,6 +48,12 @@ class Range(c.Structure):
 
 class IpcHandle(c.Structure):
     _fields_ = [("bytes", c.c_ubyte * 64)]
+
+
+class TraceRecord(c.Structure):
+    _fields_ = [("struct_size", u32), ("kind", i32), ("operation", i32), ("device", i32), ("stream_id", u64), ("correlation", u64), ("cause", u64),
+                ("tag", u64), ("name", text), ("begin_ns", u64), ("end_ns", u64), ("bytes", u64), ("address", ptr), ("dst_device", i32),
+                ("src_device", i32), ("status", i32)]
 
 
 Cleanup = c.CFUNCTYPE(None, ptr)

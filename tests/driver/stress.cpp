@@ -183,6 +183,35 @@ void observe(Lane& lane, Random& random) {
   if (status == OPENREG_LAUNCH_FAILED && error.status) CHECK(strcmp(error.message, "failed on purpose") == 0);
 }
 
+// What a sink keeps. It goes as soon as the next one is in place, so that a record which comes late is found.
+struct Tracer {
+  std::mutex mutex;
+  uint64_t calls = 0, operations = 0;
+  bool over = false;
+};
+
+void take(void* context, const openreg_trace_record* record) {
+  Tracer& tracer = *static_cast<Tracer*>(context);
+  CHECK(record->correlation != 0 && record->begin_ns <= record->end_ns && record->name[0] != 0);
+  std::lock_guard<std::mutex> guard(tracer.mutex);
+  CHECK(!tracer.over);
+  ++(record->operation ? tracer.operations : tracer.calls);
+}
+
+// Traces for a while, with a sink after the other, until the others have finished. Drivers without a trace have nothing to do here.
+void trace(const std::atomic<bool>& finished) {
+  if (!driver->trace_exchange) return;
+  std::unique_ptr<Tracer> before;
+  while (!finished) {
+    auto tracer = std::make_unique<Tracer>();
+    OK(driver->trace_exchange(take, tracer.get()));
+    if (before) before->over = true;  // nobody is in it any more
+    before = std::move(tracer);
+    for (int i = 0; i < 100 && !finished; ++i) std::this_thread::yield();
+  }
+  OK(driver->trace_exchange(nullptr, nullptr));
+}
+
 void round(uint64_t seed, const std::vector<openreg_option>& options, int threads, int steps) {
   OK(driver->init(options.data(), options.size()));
   int32_t devices;
@@ -195,6 +224,8 @@ void round(uint64_t seed, const std::vector<openreg_option>& options, int thread
   openreg_event shared_event;
   OK(driver->event_create(0, 1, &shared_event));
   std::vector<uint64_t> values(static_cast<size_t>(threads) * 8, 0);
+  std::atomic<bool> finished{false};
+  std::thread tracing([&] { trace(finished); });
   std::vector<std::thread> crowd;
   for (int thread = 0; thread < threads; ++thread)
     crowd.emplace_back([&, thread] {
@@ -234,6 +265,8 @@ void round(uint64_t seed, const std::vector<openreg_option>& options, int thread
       }
     });
   for (std::thread& thread : crowd) thread.join();
+  finished = true;
+  tracing.join();
   for (int32_t device = 0; device < devices; ++device)
     while (driver->device_synchronize(device, UINT64_MAX, nullptr) == OPENREG_LAUNCH_FAILED) {
     }

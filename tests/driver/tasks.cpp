@@ -16,6 +16,13 @@ struct Log {
   uint64_t values[8192];
 };
 
+// Room for records of a trace, and who gave them.
+struct TraceLog {
+  std::atomic<uint64_t> count;
+  uint64_t threads[4096];
+  openreg_trace_record records[4096];
+};
+
 static void sleep_us(long microseconds) {
   timespec time{microseconds / 1000000, microseconds % 1000000 * 1000};
   nanosleep(&time, nullptr);
@@ -95,6 +102,15 @@ openreg_status check_bytes(void* args, openreg_error*) {
   for (uint64_t i = 0; i < head.size; ++i) good = good && bytes[i] == static_cast<unsigned char>(i);
   head.good->fetch_add(good);
   return OPENREG_OK;
+}
+
+// An openreg_trace_sink.
+void keep_record(void* context, const openreg_trace_record* record) {
+  TraceLog& log = *static_cast<TraceLog*>(context);
+  const uint64_t at = log.count.fetch_add(1);
+  if (at >= 4096) return;
+  log.threads[at] = static_cast<uint64_t>(syscall(SYS_gettid));
+  log.records[at] = *record;
 }
 
 // An openreg_sim_kernel: adds the number of threads of the grid to every value.

@@ -54,8 +54,9 @@ def test_every_entry_is_frozen_and_mirrored():
 
 def test_python_mirror_has_the_frozen_sizes():
     frozen = dict(re.findall(r"^SIZE\(openreg_(\w+), (\d+)\);", (HERE / "abi_freeze.c").read_text(), re.M))
-    mirror = {"error": hal.Error, "option": hal.Option, "device_info": hal.DeviceInfo, "stream_info": hal.StreamInfo, "process": hal.Process, "range": hal.Range, "operand": hal.Operand,
-              "ipc_handle": hal.IpcHandle, "launch_desc": hal.LaunchDesc, "geometry": hal.Geometry}
+    mirror = {"error": hal.Error, "option": hal.Option, "device_info": hal.DeviceInfo, "stream_info": hal.StreamInfo,
+              "process": hal.Process, "range": hal.Range, "operand": hal.Operand, "ipc_handle": hal.IpcHandle, "trace_record": hal.TraceRecord, "launch_desc": hal.LaunchDesc,
+              "geometry": hal.Geometry}
     for name, structure in mirror.items():
         assert ctypes.sizeof(structure) == int(frozen[name]), name
     for name, field, offset in re.findall(r"^AT\(openreg_(\w+), (\w+), (\d+)\);", (HERE / "abi_freeze.c").read_text(), re.M):

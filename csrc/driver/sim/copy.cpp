@@ -5,6 +5,7 @@
 #include "driver/sim/launch.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
+#include "driver/sim/trace.h"
 
 namespace openreg::sim {
 namespace {
@@ -54,6 +55,7 @@ openreg_status copy(openreg_stream stream, void* dst, int32_t dst_device, const 
       args.dst = to;
       args.src = from;
     } else if (!task.cleanup) {
+      if (is_traced()) trace_at_call(*on, task);
       return OPENREG_OK;
     }
     return submit(*on, task, {}, {&args, sizeof args}, nullptr);
@@ -72,6 +74,7 @@ openreg_status fill(openreg_stream stream, void* dst, uint8_t value, uint64_t by
       if (openreg_status status = check_device_range("fill", "dst", on->device->index, dst, bytes)) return status;
       args.dst = kernel_address(dst);
     } else if (!task.cleanup) {
+      if (is_traced()) trace_at_call(*on, task);
       return OPENREG_OK;
     }
     return submit(*on, task, {}, {&args, sizeof args}, nullptr);

@@ -23,6 +23,8 @@
 #include "driver/sim/shared_event.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
+#include "driver/sim/trace.h"
+#include "driver/sim/trace_calls.h"
 
 namespace openreg::sim {
 namespace {
@@ -121,6 +123,7 @@ openreg_status shutdown(uint64_t timeout_ns) {
       fprintf(stderr, "openreg: shutdown leaves a task behind that does not end\n");
       for (const StreamRef& stream : streams)
         if (stream->worker.joinable()) stream->worker.detach();
+      end_trace();
       return OPENREG_NOT_READY;
     }
     uint64_t dropped = 0;
@@ -128,6 +131,7 @@ openreg_status shutdown(uint64_t timeout_ns) {
       if (stream->worker.joinable()) stream->worker.join();
       dropped += drop_tasks(*stream);
     }
+    end_trace();
     for (const StreamRef& stream : streams) release(stream.get());  // the registry's
     chip.address_space.release();
     current_chip = nullptr;
@@ -147,38 +151,38 @@ const openreg_driver table = {
     .last_message = last_message,
     .device_count = device_count,
     .device_info = device_info,
-    .device_synchronize = device_synchronize,
+    .device_synchronize = traced::device_synchronize,
     .device_clock = device_clock,
-    .mem_alloc = mem_alloc,
-    .mem_free = mem_free,
+    .mem_alloc = traced::mem_alloc,
+    .mem_free = traced::mem_free,
     .mem_info = mem_info,
     .mem_query = mem_query,
     .mem_kernel_view = mem_kernel_view,
-    .host_alloc = host_alloc,
-    .host_free = host_free,
+    .host_alloc = traced::host_alloc,
+    .host_free = traced::host_free,
     .host_query = host_query,
-    .copy = copy,
-    .fill = fill,
+    .copy = traced::copy,
+    .fill = traced::fill,
     .stream_create = stream_create,
     .stream_destroy = stream_destroy,
     .stream_query = stream_query,
-    .stream_synchronize = stream_synchronize,
-    .stream_wait_event = stream_wait_event,
+    .stream_synchronize = traced::stream_synchronize,
+    .stream_wait_event = traced::stream_wait_event,
     .stream_info = stream_info,
     .event_create = event_create,
     .event_destroy = event_destroy,
-    .event_record = event_record,
+    .event_record = traced::event_record,
     .event_query = event_query,
-    .event_synchronize = event_synchronize,
+    .event_synchronize = traced::event_synchronize,
     .event_elapsed = event_elapsed,
     .kernel_load = kernel_load,
     .kernel_unload = kernel_unload,
-    .launch_kernel = launch_kernel,
-    .launch_host_func = launch_host_func,
+    .launch_kernel = traced::launch_kernel,
+    .launch_host_func = traced::launch_host_func,
     .mem_reserve = mem_reserve,
     .mem_unreserve = mem_unreserve,
-    .mem_map = mem_map,
-    .mem_unmap = mem_unmap,
+    .mem_map = traced::mem_map,
+    .mem_unmap = traced::mem_unmap,
     .device_processes = device_processes,
     .mem_export = mem_export,
     .mem_import = mem_import,
@@ -190,11 +194,12 @@ const openreg_driver table = {
     .capture_end = capture_end,
     .stream_capture_info = stream_capture_info,
     .capture_exchange_mode = capture_exchange_mode,
-    .graph_launch = graph_launch,
+    .graph_launch = traced::graph_launch,
     .graph_destroy = graph_destroy,
     .graph_update = graph_update,
     .graph_dump = graph_dump,
     .option_exchange = option_exchange,
+    .trace_exchange = trace_exchange,
 };
 
 }  // namespace

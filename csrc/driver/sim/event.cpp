@@ -11,6 +11,7 @@
 #include "driver/sim/schedule.h"
 #include "driver/sim/shared_event.h"
 #include "driver/sim/status.h"
+#include "driver/sim/trace.h"
 #include "driver/sim/worker.h"
 
 namespace openreg::sim {
@@ -35,7 +36,9 @@ bool complete_on_idle_stream(Stream& stream, Record& record) {
   std::lock_guard<Lock> guard(stream.queue.producers);
   if (!stream.queue.empty() || !stream.try_own()) return false;
   record.position = stream.queue.tail();
-  complete(record, carried_failure(stream, record.position));
+  FailurePtr failure = carried_failure(stream, record.position);
+  if (is_traced()) trace_record_at_call(stream, record, failure);
+  complete(record, std::move(failure));
   disown(stream);
   return true;
 }
@@ -131,11 +134,13 @@ RecordRef make_record(Stream& stream, bool timing) {
   return record;
 }
 
-openreg_status enqueue_record(Stream& stream, const RecordRef& record) {
+openreg_status enqueue_record(Stream& stream, const RecordRef& record, bool internal) {
   Task task{};
   task.kind = TaskKind::record;
   task.name = "event record";
+  task.internal = internal;
   task.record = &*record;
+  if (is_traced()) record->correlation.store(current_mark().correlation, std::memory_order_relaxed);
   retain(&*record);  // the task's
   const openreg_status status = submit(stream, task, {}, {}, &record->position);
   if (status != OPENREG_OK) release(&*record);
@@ -143,8 +148,11 @@ openreg_status enqueue_record(Stream& stream, const RecordRef& record) {
 }
 
 openreg_status enqueue_wait(Stream& stream, const RecordRef& record) {
-  if (record->stream.get() == &stream) return OPENREG_OK;  // in order anyway
-  if (is_complete(*record) && (!record->failure || was_reported(stream, record->failure))) return OPENREG_OK;
+  const bool in_order = record->stream.get() == &stream;
+  if (in_order || (is_complete(*record) && (!record->failure || was_reported(stream, record->failure)))) {
+    if (is_traced()) trace_wait_at_call(stream, record->correlation.load(std::memory_order_relaxed));
+    return OPENREG_OK;
+  }
   Task task{};
   task.kind = TaskKind::wait;
   task.name = "event wait";
@@ -211,7 +219,9 @@ openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
       const openreg_status status = capture_wait(*waiting, record, &captured);
       if (captured) return status;
     }
-    return record ? enqueue_wait(*waiting, record) : OPENREG_OK;
+    if (record) return enqueue_wait(*waiting, record);
+    if (is_traced()) trace_wait_at_call(*waiting, 0);
+    return OPENREG_OK;
   });
 }
 

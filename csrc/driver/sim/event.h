@@ -26,6 +26,7 @@ struct Record {
   uint64_t position = 0;  // the stream's head passes this when the record completes; written before the event shows the record
   std::atomic<uint32_t> references{1};
   std::atomic<bool> completed{false};
+  std::atomic<uint64_t> correlation{0};  // in a trace; 0: not traced so far
   uint64_t time_ns = 0;  // written before `completed`
   FailurePtr failure;    // written before `completed`; null when the work before it ran
   std::unique_ptr<CapturedRecord> captured;  // constant; not null: it never completes, see capture.h
@@ -60,8 +61,8 @@ class RecordRef {
 
 RecordRef make_record(Stream& stream, bool timing);
 
-// Put a record's task, or a wait for the record, into the stream's queue. The caller keeps its reference.
-openreg_status enqueue_record(Stream& stream, const RecordRef& record);
+// Put a record's task, or a wait for the record, into the stream's queue. The caller keeps its reference. internal: as in Task.
+openreg_status enqueue_record(Stream& stream, const RecordRef& record, bool internal = false);
 openreg_status enqueue_wait(Stream& stream, const RecordRef& record);
 
 struct Event {

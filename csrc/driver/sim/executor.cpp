@@ -10,6 +10,7 @@
 #include "driver/sim/event.h"
 #include "driver/sim/shared_event.h"
 #include "driver/sim/stream.h"
+#include "driver/sim/trace.h"
 
 namespace openreg::sim {
 namespace {
@@ -48,7 +49,7 @@ openreg_status call(Task& task, openreg_error* error) {
   }
 }
 
-void run_one(Stream& stream, Task& task, openreg_error* error) {
+openreg_status run_one(Stream& stream, Task& task, openreg_error* error) {
   error->struct_size = sizeof(openreg_error);
   error->kind = 0;
   error->message[0] = 0;
@@ -69,6 +70,7 @@ void run_one(Stream& stream, Task& task, openreg_error* error) {
     fail_stream(stream, *error);
   }
   stream.running_name.store(nullptr, std::memory_order_relaxed);
+  return status;
 }
 
 void clean_up(Task& task) {
@@ -77,7 +79,9 @@ void clean_up(Task& task) {
 }
 
 void finish_record(Stream& stream, Task& task, uint64_t position) {
-  complete(*task.record, carried_failure(stream, position));
+  FailurePtr failure = carried_failure(stream, position);
+  if (is_traced()) trace_operation(stream, task, now_ns(), status_of(failure));
+  complete(*task.record, std::move(failure));
   release(task.record);
 }
 
@@ -136,6 +140,7 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
     ran = true;
 
     const uint64_t end = position + task->size_bytes;
+    uint64_t begin_ns = is_traced() ? now_ns() : 0;
     if (task->kind == TaskKind::wait) {
       Record& record = *task->record;
       if (!is_complete(record)) {
@@ -144,6 +149,7 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
         if (progress != Progress::reached) return progress;
       }
       if (record.failure) inherit_failure(stream, record.failure, position);
+      if (is_traced()) trace_operation(stream, *task, begin_ns, status_of(carried_failure(stream, position)));
       release(&record);
     } else if (task->kind == TaskKind::record) {
       finish_record(stream, *task, position);
@@ -153,12 +159,17 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
         const Progress progress = run_shared_wait(stream, *task, deadline_ns, &error);
         if (progress != Progress::reached) return progress;
       }
+      if (is_traced()) trace_operation(stream, *task, begin_ns, status_of(carried_failure(stream, position)));
       clean_up(*task);
     } else {
       if (position >= stream.skip_until.load(std::memory_order_acquire)) {
         if (!slot.hold(deadline_ns))
           return stream.chip->stopping.load(std::memory_order_relaxed) ? Progress::stopped : Progress::timed_out;
-        run_one(stream, *task, &error);
+        if (begin_ns) begin_ns = now_ns();
+        const openreg_status status = run_one(stream, *task, &error);
+        if (is_traced()) trace_operation(stream, *task, begin_ns, status);
+      } else if (is_traced()) {
+        trace_operation(stream, *task, now_ns(), status_of(carried_failure(stream, position)));
       }
       clean_up(*task);
     }
@@ -195,6 +206,7 @@ uint64_t drop_tasks(Stream& stream) {
   const uint64_t tail = stream.queue.tail();
   while (Task* task = next_task(stream, &position, tail)) {
     const uint64_t end = position + task->size_bytes;
+    if (is_traced()) trace_dropped(stream, *task, OPENREG_LAUNCH_FAILED);
     if (task->kind == TaskKind::wait || task->kind == TaskKind::record)
       release(task->record);
     else

@@ -52,6 +52,7 @@ openreg_status keep_graph(const SharedGraph& graph, Stream& stream) {
   task.name = "graph end";
   task.host_func = do_nothing;
   task.cleanup = drop_graph;
+  task.internal = true;
   const openreg_status status = submit(stream, task, {}, {&args, sizeof args}, nullptr);
   if (status == OPENREG_OK) kept.release();
   return status;
@@ -79,14 +80,14 @@ openreg_status launch(const SharedGraph& shared, Stream& stream) {
   std::vector<Stream*> lanes{&stream};
   for (openreg_stream handle : graph.streams) lanes.push_back(stream_table().find(handle));
   std::vector<RecordRef> records(graph.records);
-  if (graph.last)
+  if (graph.last && graph.last->stream.get() != &stream)
     if (openreg_status status = enqueue_wait(stream, graph.last)) return status;
   for (const GraphOp& op : graph.ops)
     if (openreg_status status = launch_op(op, *lanes[op.lane], records)) return status;
   if (graph.owns_arguments)
     if (openreg_status status = keep_graph(shared, stream)) return status;
   graph.last = make_record(stream, false);
-  return enqueue_record(stream, graph.last);
+  return enqueue_record(stream, graph.last, true);
 }
 
 bool same_operations(const Graph& a, const Graph& b) {

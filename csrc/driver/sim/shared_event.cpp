@@ -18,6 +18,7 @@
 #include "driver/sim/futex.h"
 #include "driver/sim/ipc.h"
 #include "driver/sim/status.h"
+#include "driver/sim/trace.h"
 #include "driver/sim/stream.h"
 
 namespace openreg::sim {
@@ -115,6 +116,7 @@ openreg_status enqueue(Stream& stream, TaskKind kind, const char* name, void (*c
   task.name = name;
   task.cleanup = cleanup;
   task.host_func = nothing;
+  task.internal = kind != TaskKind::wait_shared;
   const openreg_status status = submit(stream, task, {}, {&record, sizeof record}, nullptr);
   if (status != OPENREG_OK) delete record.event;
   return status;
@@ -179,7 +181,10 @@ openreg_status enqueue_publication(const std::shared_ptr<SharedEvent>& event, ui
 
 openreg_status enqueue_shared_wait(const std::shared_ptr<SharedEvent>& event, Stream& stream) {
   const uint64_t number = event->page->recorded.load(std::memory_order_acquire);
-  if (event->is_complete(number)) return OPENREG_OK;
+  if (event->is_complete(number)) {
+    if (is_traced()) trace_wait_at_call(stream, 0);
+    return OPENREG_OK;
+  }
   return enqueue(stream, TaskKind::wait_shared, "shared event wait", forget, event, number);
 }
 

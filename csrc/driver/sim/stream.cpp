@@ -12,6 +12,7 @@
 #include "driver/sim/device.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
+#include "driver/sim/trace.h"
 #include "driver/sim/worker.h"
 
 namespace openreg::sim {
@@ -72,7 +73,8 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
                   static_cast<unsigned long long>(payload));
     fill_payload(static_cast<char*>(heap), prefix, args);
   }
-  const uint64_t size = round_up(sizeof(Task) + (is_inline ? payload : 0), Queue::kGrain);
+  const bool marked = is_traced();
+  const uint64_t size = round_up(sizeof(Task) + (is_inline ? payload : 0) + (marked ? sizeof(TraceMark) : 0), Queue::kGrain);
   {
     std::lock_guard<Lock> guard(queue.producers);
     if (__builtin_expect(!queue.map(), 0)) {
@@ -90,6 +92,8 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
     *task = head;
     task->size_bytes = static_cast<uint32_t>(size);
     task->heap_payload = heap;
+    task->marked = marked;
+    if (__builtin_expect(marked, 0)) task->mark() = current_mark();
     if (is_inline && payload) fill_payload(reinterpret_cast<char*>(task + 1), prefix, args);
     if (__builtin_expect(stream.chip->log.is_open(), 0) && stream.chip->schedule.load(std::memory_order_relaxed) == Schedule::random)
       stream.chip->log.write_queued(stream.id, head.name);

@@ -43,6 +43,7 @@ struct Stream {
   std::atomic<pthread_t> owner{};                   // meaningful while owned
   std::atomic<const char*> running_name{nullptr};
   std::atomic<uint64_t> running_since_ns{0};        // coarse clock
+  uint64_t traced_until_ns = 0;                     // the end of the latest operation that a trace has
 
   // Rarely written, read for every task.
   alignas(64) std::atomic<uint64_t> skip_until{0};  // see Note [Skipping]
