@@ -49,7 +49,7 @@ if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
 DRIVER_SOURCES = {
     "sim": """
         capture compute_slots copy device driver event executor failure fault_report graph host_memory ipc launch memory options process
-        random_schedule reservation schedule schedule_log shared_event status stream trace trace_calls worker
+        random_schedule recovery reservation schedule schedule_log shared_event status stream trace trace_calls worker
     """,
     "null": """
         copy device driver event host_memory launch memory status stream

@@ -47,7 +47,7 @@ enum {
   OPENREG_NOT_INITIALIZED = 6, /* before init or after shutdown */
   OPENREG_FORKED = 7,          /* this process is a fork of the one that called init */
   OPENREG_LAUNCH_FAILED = 8,   /* a task on the stream failed; the error record has it */
-  OPENREG_DEVICE_LOST = 9,     /* sticky: the device needs a restart of the process */
+  OPENREG_DEVICE_LOST = 9,     /* sticky: until device_reset (1.4), else until the process restarts */
   OPENREG_INTERNAL = 10,       /* a defect of the driver; last_message says what */
   OPENREG_CAPTURE = 11         /* the call is not legal while a stream is being captured; the capture is invalid now (1.2) */
 };

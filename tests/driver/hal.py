@@ -268,6 +268,9 @@ class Driver:
         self.keep.append(wrapped)
         self.launch(stream, wrapped, **desc)
 
+    def lose(self, device=0, reason=b"on purpose"):
+        self.ok(self.device_lose(device, reason))
+
     def write(self, address, data, device=0):
         stream = self.stream(device)
         buffer = c.create_string_buffer(data, len(data))

@@ -1,4 +1,5 @@
 // stress.cpp: many threads against one driver, with every result checked. Usage: stress driver.so [key=value ...]
+// With losses=1 the rounds lose and reset devices under the threads.
 //
 // Each round starts the driver, lets threads launch, copy, record, wait, fail, destroy and allocate at random on shared
 // streams, and stops it. Buffers that tasks write are plain memory, so a sanitizer sees a missing order as a race.
@@ -53,7 +54,8 @@ struct Lane {
 
 struct TaskArgs {
   Lane* lane;
-  uint32_t fails, bytes;  // `bytes` of padding follow, each equal to the low byte of `bytes`
+  uint16_t fails, dawdles;
+  uint32_t bytes;  // `bytes` of padding follow, each equal to the low byte of `bytes`
 };
 
 openreg_status work(void* raw, openreg_error* error) {
@@ -64,6 +66,7 @@ openreg_status work(void* raw, openreg_error* error) {
   ++args.lane->ran;
   const unsigned char* padding = static_cast<unsigned char*>(raw) + sizeof args;
   for (uint32_t i = 0; i < args.bytes; ++i) CHECK(padding[i] == static_cast<unsigned char>(args.bytes));
+  for (uint32_t i = 0; i < args.dawdles; ++i) std::this_thread::yield();
   args.lane->inside = false;
   if (!args.fails) return OPENREG_OK;
   snprintf(error->message, sizeof error->message, "failed on purpose");
@@ -76,10 +79,10 @@ void cleanup(void* raw) {
   ++args.lane->cleaned;
 }
 
-void launch(Lane& lane, Random& random, bool fails) {
+openreg_status try_launch(Lane& lane, Random& random, bool fails, uint16_t dawdles) {
   unsigned char buffer[sizeof(TaskArgs) + 3000];
   const uint32_t bytes = random.below(20) ? random.below(200) : random.below(3000);
-  const TaskArgs args{&lane, fails, bytes};
+  const TaskArgs args{&lane, fails, dawdles, bytes};
   memcpy(buffer, &args, sizeof args);
   memset(buffer + sizeof args, static_cast<int>(bytes), bytes);
   openreg_launch_desc desc{};
@@ -87,8 +90,12 @@ void launch(Lane& lane, Random& random, bool fails) {
   desc.name = "stress";
   desc.cleanup = cleanup;
   ++lane.launched;
-  OK(driver->launch_host_func(lane.stream, work, buffer, sizeof args + bytes, &desc));
+  const openreg_status status = driver->launch_host_func(lane.stream, work, buffer, sizeof args + bytes, &desc);
+  if (status != OPENREG_OK) --lane.launched;
+  return status;
 }
+
+void launch(Lane& lane, Random& random, bool fails) { OK(try_launch(lane, random, fails, 0)); }
 
 // Passes a value through plain memory from one stream to another with an event between.
 struct Relay {
@@ -288,6 +295,78 @@ void round(uint64_t seed, const std::vector<openreg_option>& options, int thread
   for (auto& lane : lanes) CHECK(lane->cleaned == lane->launched);
 }
 
+// What a thread sees while others lose the device.
+void check_lossy(openreg_status status) {
+  CHECK(status == OPENREG_OK || status == OPENREG_NOT_READY || status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST);
+}
+
+void use_lossy(Lane& lane, Random& random, openreg_event shared_event) {
+  openreg_error error{};
+  error.struct_size = sizeof error;
+  switch (random.below(10)) {
+    case 0: return check_lossy(driver->stream_synchronize(lane.stream, random.below(2) ? UINT64_MAX : 100000, &error));
+    case 1: return check_lossy(driver->device_synchronize(0, random.below(2) ? UINT64_MAX : 1000, &error));
+    case 2: return check_lossy(driver->event_record(shared_event, lane.stream));
+    case 3: return check_lossy(driver->stream_wait_event(lane.stream, shared_event));
+    case 4: return check_lossy(driver->event_synchronize(shared_event, random.below(2) ? UINT64_MAX : 1000, &error));
+    case 5: return check_lossy(driver->stream_query(lane.stream));
+    case 6: return check_lossy(try_launch(lane, random, random.below(8) == 0, 0));
+    default: return check_lossy(try_launch(lane, random, false, static_cast<uint16_t>(random.below(4) ? 0 : 200)));
+  }
+}
+
+void lose_and_reset(int32_t device) {
+  OK(driver->device_lose(device, "lost on purpose"));
+  CHECK(driver->device_synchronize(device, UINT64_MAX, nullptr) == OPENREG_DEVICE_LOST);
+  openreg_status status;
+  while ((status = driver->device_reset(device)) == OPENREG_NOT_READY) std::this_thread::yield();
+  OK(status);
+}
+
+void round_of_losses(uint64_t seed, const std::vector<openreg_option>& options, int threads, int steps) {
+  OK(driver->init(options.data(), options.size()));
+  int32_t devices;
+  OK(driver->device_count(&devices));
+  std::vector<std::unique_ptr<Lane>> lanes;
+  for (int i = 0; i < 4; ++i) {
+    lanes.push_back(std::make_unique<Lane>());
+    OK(driver->stream_create(i % devices, -i, &lanes.back()->stream));
+  }
+  openreg_event shared_event;
+  OK(driver->event_create(0, 1, &shared_event));
+  std::atomic<int> busy{threads};
+  std::vector<std::thread> crowd;
+  for (int thread = 0; thread < threads; ++thread)
+    crowd.emplace_back([&, thread] {
+      Random random(seed * 100 + static_cast<uint64_t>(thread));
+      for (int step = 0; step < steps; ++step) use_lossy(*lanes[random.below(4)], random, shared_event);
+      --busy;
+    });
+  Random random(seed * 100 + 99);
+  int losses = 0;
+  for (; busy; ++losses) {
+    lose_and_reset(static_cast<int32_t>(random.below(static_cast<uint32_t>(devices))));
+    for (uint32_t pause = random.below(200); pause; --pause) std::this_thread::yield();
+  }
+  for (std::thread& thread : crowd) thread.join();
+  CHECK(losses > 0);
+  for (int32_t device = 0; device < devices; ++device)
+    while (driver->device_synchronize(device, UINT64_MAX, nullptr) != OPENREG_OK) {
+    }
+  for (auto& lane : lanes) {
+    CHECK(lane->cleaned == lane->launched && lane->ran <= lane->launched);
+    const uint64_t before = lane->ran;
+    launch(*lane, random, false);
+    OK(driver->stream_synchronize(lane->stream, UINT64_MAX, nullptr));
+    CHECK(lane->ran == before + 1);
+    launch(*lane, random, false);
+  }
+  OK(driver->device_lose(0, "lost at the end"));
+  const openreg_status status = driver->shutdown(UINT64_MAX);
+  CHECK(status == OPENREG_OK);
+  for (auto& lane : lanes) CHECK(lane->cleaned == lane->launched);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -302,7 +381,7 @@ int main(int argc, char** argv) {
   }
   const auto get_driver = reinterpret_cast<openreg_get_driver_fn>(dlsym(library, OPENREG_GET_DRIVER_SYMBOL));
   if (!get_driver || get_driver(OPENREG_HAL_MAJOR, &driver) != OPENREG_OK) return 1;
-  int threads = 4, steps = 500, rounds = 3;
+  int threads = 4, steps = 500, rounds = 3, losses = 0;
   std::vector<std::string> words(argv + 2, argv + argc);
   std::vector<openreg_option> options;
   for (std::string& word : words) {
@@ -316,10 +395,12 @@ int main(int argc, char** argv) {
       steps = atoi(value);
     else if (strcmp(word.c_str(), "rounds") == 0)
       rounds = atoi(value);
+    else if (strcmp(word.c_str(), "losses") == 0)
+      losses = atoi(value);
     else
       options.push_back({word.c_str(), value});
   }
-  for (int i = 0; i < rounds; ++i) round(static_cast<uint64_t>(i), options, threads, steps);
+  for (int i = 0; i < rounds; ++i) (losses ? round_of_losses : round)(static_cast<uint64_t>(i), options, threads, steps);
   printf("ok\n");
   return 0;
 }

@@ -76,6 +76,17 @@ openreg_status gate(void* args, openreg_error*) {
   return OPENREG_OK;
 }
 
+// A gate, and then a write to an address of the kernel view.
+openreg_status gate_then_write(void* args, openreg_error* error) {
+  struct GateThenWrite {
+    GateArgs gate;
+    volatile char* address;
+  };
+  gate(args, error);
+  *static_cast<GateThenWrite*>(args)->address = 7;
+  return OPENREG_OK;
+}
+
 openreg_status fail(void* args, openreg_error* error) {
   const FailArgs& a = *static_cast<FailArgs*>(args);
   error->kind = a.kind;

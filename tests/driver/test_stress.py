@@ -34,19 +34,36 @@ def test_stress_one_compute_unit(variant):
     run_stress(conftest.driver_path(variant[0]), options(variant, queue_bytes="16KiB", devices=1, compute_units=1))
 
 
+@pytest.mark.parametrize("compute_units", [1, 2])
+def test_stress_with_losses(variant, compute_units):
+    run_stress(conftest.driver_path(variant[0]), options(variant, queue_bytes="16KiB", devices=3, compute_units=compute_units) + ["losses=1"])
+
+
 def sanitized(variant, flags):
     if conftest.given_driver():
         pytest.skip("OPENREG_TEST_DRIVER gives a library, and a sanitizer needs the sources")
     return conftest.build_driver(variant[0], flags)
 
 
+def sanitized_arguments(variant, *more):
+    return options(variant, queue_bytes="16KiB", devices=3, compute_units=2) + ["steps=300", *more]
+
+
 @pytest.mark.sanitizer
 def test_stress_under_thread_sanitizer(variant):
-    run_stress(sanitized(variant, THREAD), options(variant, queue_bytes="16KiB", devices=3, compute_units=2) + ["steps=300"], THREAD,
-               {"TSAN_OPTIONS": "halt_on_error=1"})
+    run_stress(sanitized(variant, THREAD), sanitized_arguments(variant), THREAD, {"TSAN_OPTIONS": "halt_on_error=1"})
 
 
 @pytest.mark.sanitizer
 def test_stress_under_address_sanitizer(variant):
-    run_stress(sanitized(variant, ADDRESS), options(variant, queue_bytes="16KiB", devices=3, compute_units=2) + ["steps=300"], ADDRESS,
-               {"ASAN_OPTIONS": "detect_leaks=1"})
+    run_stress(sanitized(variant, ADDRESS), sanitized_arguments(variant), ADDRESS, {"ASAN_OPTIONS": "detect_leaks=1"})
+
+
+@pytest.mark.sanitizer
+def test_stress_with_losses_under_thread_sanitizer(variant):
+    run_stress(sanitized(variant, THREAD), sanitized_arguments(variant, "losses=1"), THREAD, {"TSAN_OPTIONS": "halt_on_error=1"})
+
+
+@pytest.mark.sanitizer
+def test_stress_with_losses_under_address_sanitizer(variant):
+    run_stress(sanitized(variant, ADDRESS), sanitized_arguments(variant, "losses=1"), ADDRESS, {"ASAN_OPTIONS": "detect_leaks=1"})

@@ -63,4 +63,9 @@ void ComputeSlots::cancel() {
   waiters_.clear();
 }
 
+void ComputeSlots::restore() {
+  std::lock_guard<std::mutex> guard(mutex_);
+  cancelled_ = false;
+}
+
 }  // namespace openreg::sim

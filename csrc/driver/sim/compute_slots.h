@@ -35,8 +35,9 @@ class ComputeSlots {
   // Somebody more urgent waits; with `equals`, also somebody as urgent.
   bool should_yield(int32_t priority, bool equals);
 
-  // Makes every wait, present and future, return false.
+  // Makes every wait return false, present ones and those until restore.
   void cancel();
+  void restore();
 
  private:
   struct Waiter {

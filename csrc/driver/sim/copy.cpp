@@ -3,6 +3,7 @@
 
 #include "driver/sim/device.h"
 #include "driver/sim/launch.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
 #include "driver/sim/trace.h"
@@ -38,8 +39,10 @@ openreg_status copy(openreg_stream stream, void* dst, int32_t dst_device, const 
     Stream* on = find_stream("copy", stream);
     if (!on) return OPENREG_INVALID_VALUE;
     for (int32_t device : {dst_device, src_device})
-      if (device != kHost)
+      if (device != kHost) {
         if (openreg_status status = check_device("copy", device)) return status;
+        if (openreg_status status = refuse_lost("copy", *chip().devices[static_cast<size_t>(device)])) return status;
+      }
     if (dst_device == kHost && src_device == kHost)
       return fail(OPENREG_INVALID_VALUE, "copy: neither side is a device");
     if (on->device->index != dst_device && on->device->index != src_device)

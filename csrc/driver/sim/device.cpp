@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "driver/sim/capture.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
 #include "driver/sim/stream.h"
@@ -57,6 +58,7 @@ openreg_status device_synchronize(int32_t device, uint64_t timeout_ns, openreg_e
     if (openreg_status status = check_error_record("device_synchronize", error)) return status;
     if (openreg_status status = refuse_on_capturing_device("device_synchronize", device)) return status;
     if (openreg_status status = refuse_unsafe("device_synchronize")) return status;
+    const LossWatch watch(*chip().devices[static_cast<size_t>(device)]);
     std::vector<std::pair<StreamRef, uint64_t>> targets;
     {
       std::lock_guard<std::mutex> guard(chip().registry_mutex);
@@ -80,6 +82,7 @@ openreg_status device_synchronize(int32_t device, uint64_t timeout_ns, openreg_e
         return status;
     }
     if (pending) return OPENREG_NOT_READY;
+    if (openreg_status status = watch.report("device_synchronize", error)) return status;
     FailurePtr first;
     for (auto& [stream, target] : targets) {
       FailurePtr failure = pending_failure(*stream);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "driver/sim/compute_slots.h"
+#include "driver/sim/failure.h"
 #include "driver/sim/host_memory.h"
 #include "driver/sim/memory.h"
 #include "driver/sim/options.h"
@@ -31,6 +32,12 @@ struct Device {
   const int32_t index;
   DeviceMemory memory;
   ComputeSlots slots;
+
+  // See recovery.h.
+  std::atomic<bool> lost{false};          // LOCK: Chip::registry_mutex to write
+  std::atomic<uint32_t> losses{0};        // how often it was lost
+  std::atomic<uint32_t> abandoned{0};     // tasks that were given up, and whose threads have not come back
+  FailurePtr loss;                        // the latest. LOCK: Chip::failure_mutex
 };
 
 // Everything that lives from init to shutdown. Lock order: registry_mutex, then failure_mutex.
@@ -50,6 +57,7 @@ struct Chip {
   std::atomic<bool> closing{false};     // LOCK: registry_mutex to write. Workers no longer leave the registry by themselves
   std::atomic<bool> stopping{false};    // nothing more is executed
   std::atomic<uint32_t> live_workers{0};
+  std::atomic<uint64_t> loss_steps{0};  // odd while a device is being lost
 
   std::mutex failure_mutex;
   uint64_t failures = 0;  // LOCK: failure_mutex

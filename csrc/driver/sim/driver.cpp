@@ -19,6 +19,7 @@
 #include "driver/sim/launch.h"
 #include "driver/sim/memory.h"
 #include "driver/sim/process.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/shared_event.h"
 #include "driver/sim/status.h"
@@ -110,7 +111,7 @@ openreg_status shutdown(uint64_t timeout_ns) {
       if (timeout_ns) reach(*stream, stream->queue.tail(), deadline);
     const std::vector<StreamRef> streams = live_streams(chip, true);
     stop(chip, streams);
-    const bool stopped = wait_for_workers(chip, now_ns() + kGrace_ns);
+    const bool stopped = wait_for_workers(chip, now_ns() + kGrace_ns) && !has_abandoned_tasks(chip);
     driver_state.store(State::off, std::memory_order_release);
     for (const StreamRef& stream : streams) print_unreported(*stream);
     stream_table().clear([](Stream*) {});
@@ -199,6 +200,8 @@ const openreg_driver table = {
     .graph_update = graph_update,
     .graph_dump = graph_dump,
     .option_exchange = option_exchange,
+    .device_lose = device_lose,
+    .device_reset = device_reset,
     .trace_exchange = trace_exchange,
 };
 

@@ -8,6 +8,7 @@
 
 #include "driver/sim/capture.h"
 #include "driver/sim/device.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/shared_event.h"
 #include "driver/sim/status.h"
@@ -77,7 +78,7 @@ Event* local_side(Event* event) {
 
 openreg_status synchronize_shared(const SharedEvent& event, uint64_t timeout_ns, openreg_error* error) {
   const uint64_t number = event.page->recorded.load(std::memory_order_acquire);
-  switch (await_shared(event, number, deadline_after(timeout_ns), chip().stopping)) {
+  switch (await_shared(event, number, deadline_after(timeout_ns), chip().stopping, nullptr)) {
     case SharedWait::complete: return OPENREG_OK;
     case SharedWait::timed_out: return OPENREG_NOT_READY;
     case SharedWait::stopped: return fail(OPENREG_NOT_INITIALIZED, "event_synchronize: the driver was shut down during the wait");
@@ -195,6 +196,7 @@ openreg_status event_record(openreg_event event, openreg_stream stream) {
     if (!target) return OPENREG_INVALID_VALUE;
     Stream* on = find_stream("event_record", stream);
     if (!on) return OPENREG_INVALID_VALUE;
+    if (openreg_status status = refuse_lost("event_record", *on->device)) return status;
     if (on->capture.load(std::memory_order_acquire)) {
       bool captured;
       const openreg_status status = capture_record(*target, *on, &captured);
@@ -208,6 +210,7 @@ openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
   return entry([&]() -> openreg_status {
     Stream* waiting = find_stream("stream_wait_event", stream);
     if (!waiting) return OPENREG_INVALID_VALUE;
+    if (openreg_status status = refuse_lost("stream_wait_event", *waiting->device)) return status;
     Event* target = find_event("stream_wait_event", event);
     if (!target) return OPENREG_INVALID_VALUE;
     const std::shared_ptr<SharedEvent> shared = target->shared;
@@ -254,6 +257,7 @@ openreg_status event_synchronize(openreg_event event, uint64_t timeout_ns, openr
     if (record && record->captured) return refuse_captured("event_synchronize", *record->captured);
     if (openreg_status status = refuse_unsafe("event_synchronize")) return status;
     if (!record) return OPENREG_OK;
+    const LossWatch watch(*record->stream->device);
     if (timeout_ns & kLends) note_wait(*record->stream);
     if (!is_complete(*record)) {
       Stream& stream = *record->stream;
@@ -262,6 +266,7 @@ openreg_status event_synchronize(openreg_event event, uint64_t timeout_ns, openr
                                         : await_position("event_synchronize", stream, record->position, deadline_after(timeout_ns));
       if (status != OPENREG_OK) return status;
     }
+    if (openreg_status status = watch.report("event_synchronize", error)) return status;
     return report_failure(chip(), record->failure, error);
   });
 }

@@ -1,6 +1,8 @@
 // executor.cpp: one task after the other: wait, skip, run, clean up, finish.
 #include "driver/sim/executor.h"
 
+#include <sched.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -8,6 +10,7 @@
 
 #include "driver/sim/device.h"
 #include "driver/sim/event.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/shared_event.h"
 #include "driver/sim/stream.h"
 #include "driver/sim/trace.h"
@@ -88,7 +91,7 @@ void finish_record(Stream& stream, Task& task, uint64_t position) {
 // Waits for another process; a record that is lost fails the stream.
 Progress run_shared_wait(Stream& stream, Task& task, uint64_t deadline_ns, openreg_error* error) {
   const auto& record = *reinterpret_cast<SharedRecord*>(task.payload());
-  switch (await_shared(**record.event, record.number, deadline_ns, stream.chip->stopping)) {
+  switch (await_shared(**record.event, record.number, deadline_ns, stream.chip->stopping, &stream.lost)) {
     case SharedWait::timed_out: return Progress::timed_out;
     case SharedWait::stopped: return Progress::stopped;
     case SharedWait::complete: return Progress::reached;
@@ -101,6 +104,24 @@ Progress run_shared_wait(Stream& stream, Task& task, uint64_t deadline_ns, openr
   return Progress::reached;
 }
 
+// What the trace says of a task that goes without having run.
+openreg_status dropped_status(Stream& stream, uint64_t position) {
+  const FailurePtr failure = carried_failure(stream, position);
+  return failure ? failure->error.status : OPENREG_LAUNCH_FAILED;
+}
+
+// Between the two the owner waits inside a task, which may be taken from it; end_wait says so.
+void begin_wait(Stream& stream) { stream.wait_state.store(WaitState::waiting, std::memory_order_seq_cst); }
+bool end_wait(Stream& stream) { return stream.wait_state.exchange(WaitState::none, std::memory_order_seq_cst) == WaitState::waiting; }
+
+// The owner has ended the task that was taken from it, and owns the queue again as soon as that is empty. The wait that brought the owner
+// here is over as well.
+Progress come_back(Stream& stream) {
+  while (stream.emptied_by_other.load(std::memory_order_acquire)) sched_yield();
+  stream.device->abandoned.fetch_sub(1, std::memory_order_acq_rel);
+  return Progress::reached;
+}
+
 // The next task, past padding; null when the queue is empty.
 Task* next_task(Stream& stream, uint64_t* position, uint64_t tail) {
   if (*position == tail) return nullptr;
@@ -108,6 +129,27 @@ Task* next_task(Stream& stream, uint64_t* position, uint64_t tail) {
   if (task->kind != TaskKind::pad) return task;
   *position += task->size_bytes;
   return stream.queue.task_at(*position);  // a pad is published together with the task that it makes room for
+}
+
+// False when the owner is between two tasks.
+bool take_from_owner(Stream& stream) {
+  Queue& queue = stream.queue;
+  uint64_t head = queue.head();
+  WaitState waiting = WaitState::waiting;
+  stream.device->abandoned.fetch_add(1, std::memory_order_acq_rel);
+  if (stream.wait_state.compare_exchange_strong(waiting, WaitState::taken, std::memory_order_seq_cst)) {
+    head = queue.head();  // the owner cannot move it now
+  } else if (head < queue.tail() && stream.running_name.load(std::memory_order_acquire) && queue.take(head)) {
+    head += Queue::kTaken;
+  } else {
+    stream.device->abandoned.fetch_sub(1, std::memory_order_acq_rel);
+    return false;
+  }
+  uint64_t position = head / Queue::kGrain * Queue::kGrain;
+  const uint64_t end = next_task(stream, &position, queue.tail())->size_bytes + position;
+  queue.finish(head, end);
+  notify_waiters(stream, end);
+  return true;
 }
 
 }  // namespace
@@ -125,7 +167,7 @@ void clean_up_arguments(Task& task) {
 Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   SlotHold slot(stream.device->slots, stream.priority);
   openreg_error error;
-  uint64_t position = stream.queue.head();
+  uint64_t head = stream.queue.head(), position = head;
   uint64_t tail = stream.queue.tail();
   bool ran = false;
   while (position < target) {
@@ -143,12 +185,18 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
     uint64_t begin_ns = is_traced() ? now_ns() : 0;
     if (task->kind == TaskKind::wait) {
       Record& record = *task->record;
-      if (!is_complete(record)) {
+      if (!is_complete(record) && !stream.lost.load(std::memory_order_acquire)) {
         slot.release();
-        const Progress progress = reach(*record.stream, record.position, deadline_ns);
+        begin_wait(stream);
+        const Progress progress = reach(*record.stream, record.position, deadline_ns, &stream);
+        if (!end_wait(stream)) {
+          if (is_traced()) trace_dropped(stream, *task, OPENREG_DEVICE_LOST);
+          release(&record);
+          return come_back(stream);
+        }
         if (progress != Progress::reached) return progress;
       }
-      if (record.failure) inherit_failure(stream, record.failure, position);
+      if (is_complete(record) && record.failure) inherit_failure(stream, record.failure, position);
       if (is_traced()) trace_operation(stream, *task, begin_ns, status_of(carried_failure(stream, position)));
       release(&record);
     } else if (task->kind == TaskKind::record) {
@@ -156,25 +204,35 @@ Progress run_tasks(Stream& stream, uint64_t target, uint64_t deadline_ns) {
     } else if (task->kind == TaskKind::wait_shared) {
       slot.release();
       if (position >= stream.skip_until.load(std::memory_order_acquire)) {
+        begin_wait(stream);
         const Progress progress = run_shared_wait(stream, *task, deadline_ns, &error);
-        if (progress != Progress::reached) return progress;
+        if (!end_wait(stream)) {
+          if (is_traced()) trace_dropped(stream, *task, OPENREG_DEVICE_LOST);
+          clean_up(*task);
+          return come_back(stream);
+        }
+        if (progress != Progress::reached && !stream.lost.load(std::memory_order_acquire)) return progress;
       }
       if (is_traced()) trace_operation(stream, *task, begin_ns, status_of(carried_failure(stream, position)));
       clean_up(*task);
     } else {
       if (position >= stream.skip_until.load(std::memory_order_acquire)) {
-        if (!slot.hold(deadline_ns))
+        if (slot.hold(deadline_ns)) {
+          if (begin_ns) begin_ns = now_ns();
+          const openreg_status status = run_one(stream, *task, &error);
+          if (is_traced()) trace_operation(stream, *task, begin_ns, status);
+        } else if (!stream.lost.load(std::memory_order_acquire)) {
           return stream.chip->stopping.load(std::memory_order_relaxed) ? Progress::stopped : Progress::timed_out;
-        if (begin_ns) begin_ns = now_ns();
-        const openreg_status status = run_one(stream, *task, &error);
-        if (is_traced()) trace_operation(stream, *task, begin_ns, status);
+        } else if (is_traced()) {
+          trace_dropped(stream, *task, OPENREG_DEVICE_LOST);
+        }
       } else if (is_traced()) {
         trace_operation(stream, *task, now_ns(), status_of(carried_failure(stream, position)));
       }
       clean_up(*task);
     }
-    position = end;
-    stream.queue.finish(end);
+    if (!stream.queue.finish(head, end)) return come_back(stream);
+    head = position = end;
     notify_waiters(stream, end);
   }
   return Progress::reached;
@@ -202,20 +260,30 @@ bool is_held_up(Stream& stream) {
 
 uint64_t drop_tasks(Stream& stream) {
   uint64_t dropped = 0;
-  uint64_t position = stream.queue.head();
+  uint64_t head = stream.queue.head(), position = head;
   const uint64_t tail = stream.queue.tail();
   while (Task* task = next_task(stream, &position, tail)) {
     const uint64_t end = position + task->size_bytes;
-    if (is_traced()) trace_dropped(stream, *task, OPENREG_LAUNCH_FAILED);
-    if (task->kind == TaskKind::wait || task->kind == TaskKind::record)
+    if (is_traced()) trace_dropped(stream, *task, dropped_status(stream, position));
+    if (task->kind == TaskKind::record) complete(*task->record, carried_failure(stream, position));
+    if (task->kind == TaskKind::record || task->kind == TaskKind::wait)
       release(task->record);
     else
       clean_up(*task);
     ++dropped;
-    position = end;
-    stream.queue.finish(end);
+    stream.queue.finish(head, end);
+    head = position = end;
+    notify_waiters(stream, end);
   }
   return dropped;
+}
+
+bool empty_for_owner(Stream& stream) {
+  stream.emptied_by_other.store(true, std::memory_order_seq_cst);
+  const bool taken = take_from_owner(stream);
+  if (taken) drop_tasks(stream);
+  stream.emptied_by_other.store(false, std::memory_order_release);
+  return taken;
 }
 
 }  // namespace openreg::sim

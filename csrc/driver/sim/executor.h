@@ -25,8 +25,12 @@ Record* blocking_record(Stream& stream);
 // Whether the stream's next task waits for another process that has not come so far. The caller owns the stream.
 bool is_held_up(Stream& stream);
 
-// Drops what is queued: cleanups run, tasks do not. Returns how many. The caller owns the stream.
+// Drops what is queued: cleanups run and records complete, tasks do not run. Returns how many. The caller owns the stream.
 uint64_t drop_tasks(Stream& stream);
+
+// Drops what is queued behind the task that the owner of a lost stream is in, and moves the head past that task; the owner keeps the task and
+// cleans it up. False when the owner is between two tasks. One thread at a time.
+bool empty_for_owner(Stream& stream);
 
 // Calls the task's cleanup, which it has, with its arguments.
 void clean_up_arguments(Task& task);

@@ -75,18 +75,21 @@ openreg_status report_failure(Chip& chip, const FailurePtr& failure, openreg_err
     for (Stream* stream : chip.streams) {
       const uint64_t tail = stream->queue.tail();
       failure->tails.emplace_back(stream->id, tail);
-      if (stream->failure != failure) continue;
+      if (stream->failure != failure || stream->lost.load(std::memory_order_relaxed)) continue;
       stream->failure = nullptr;
       skip_reported(*stream, failure, tail);
     }
   }
-  if (error) {
-    openreg_error record = failure->error;
-    record.struct_size = error->struct_size;
-    std::memcpy(error, &record, std::min<size_t>(error->struct_size, sizeof record));
-  }
+  fill_error(*failure, error);
   return fail(failure->error.status, "%s on device %d, stream %llu: %s", failure->error.name, failure->error.device,
               static_cast<unsigned long long>(failure->error.stream_id), failure->error.message);
+}
+
+void fill_error(const Failure& failure, openreg_error* error) {
+  if (!error) return;
+  openreg_error record = failure.error;
+  record.struct_size = error->struct_size;
+  std::memcpy(error, &record, std::min<size_t>(error->struct_size, sizeof record));
 }
 
 void print_unreported(Stream& stream) {

@@ -45,6 +45,9 @@ FailurePtr pending_failure(Stream& stream);
 // Marks the failure as reported everywhere and returns its status; OK when it was reported already. error may be null.
 openreg_status report_failure(Chip& chip, const FailurePtr& failure, openreg_error* error);
 
+// Copies the failure into the caller's record, which may be null.
+void fill_error(const Failure& failure, openreg_error* error);
+
 // Prints what nobody was told of, unless another live stream still carries it. Any thread.
 void print_unreported(Stream& stream);
 

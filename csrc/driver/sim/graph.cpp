@@ -86,8 +86,10 @@ openreg_status launch(const SharedGraph& shared, Stream& stream) {
     if (openreg_status status = launch_op(op, *lanes[op.lane], records)) return status;
   if (graph.owns_arguments)
     if (openreg_status status = keep_graph(shared, stream)) return status;
-  graph.last = make_record(stream, false);
-  return enqueue_record(stream, graph.last, true);
+  RecordRef end = make_record(stream, false);
+  if (openreg_status status = enqueue_record(stream, end, true)) return status;
+  graph.last = std::move(end);
+  return OPENREG_OK;
 }
 
 bool same_operations(const Graph& a, const Graph& b) {

@@ -15,6 +15,7 @@
 #include "driver/sim/device.h"
 #include "driver/sim/fault_report.h"
 #include "driver/sim/pages.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/status.h"
 
 namespace openreg::sim {
@@ -177,13 +178,33 @@ openreg_status DeviceMemory::free(void* ptr) {
   return OPENREG_OK;
 }
 
+bool DeviceMemory::take_away(void* view, uint64_t bytes) {
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  void* mapped = lost_ ? mmap(view, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) : reserve_range(bytes, view);
+  if (mapped == MAP_FAILED) return false;
+  hide_from_fork_and_dump(view, bytes);
+  if (lost_) left_open_.emplace_back(view, bytes);
+  return true;
+}
+
+void DeviceMemory::begin_loss() {
+  std::lock_guard<std::mutex> guard(mutex_);
+  lost_ = true;
+}
+
+void DeviceMemory::end_loss() {
+  std::lock_guard<std::mutex> guard(mutex_);
+  lost_ = false;
+  for (const auto& [view, bytes] : left_open_) take_away(view, bytes);
+  left_open_.clear();
+}
+
 void DeviceMemory::unmap_segment(std::map<uint64_t, Segment>::iterator found) {
   const uint64_t at = found->first;
   const Segment segment = found->second;
   void* view = reinterpret_cast<void*>(at + static_cast<uint64_t>(delta_));
   fault_report_remove(segment.report_slot);
-  if (reserve_range(segment.bytes, view) != MAP_FAILED) {
-    hide_from_fork_and_dump(view, segment.bytes);
+  if (take_away(view, segment.bytes)) {
     range_.give(at, segment.bytes);
   } else if (!segment.imported) {
     madvise(view, segment.bytes, MADV_REMOVE);  // no mapping left to give: the pages go, the addresses stay taken
@@ -266,7 +287,9 @@ openreg_status mem_alloc(int32_t device, uint64_t bytes, void** ptr) {
     if (openreg_status status = check_device("mem_alloc", device)) return status;
     if (openreg_status status = refuse_unsafe("mem_alloc")) return status;
     if (bytes == 0) return fail(OPENREG_INVALID_VALUE, "mem_alloc: bytes is 0");
-    return chip().devices[static_cast<size_t>(device)]->memory.allocate(bytes, ptr);
+    Device& on = *chip().devices[static_cast<size_t>(device)];
+    if (openreg_status status = refuse_lost("mem_alloc", on)) return status;
+    return on.memory.allocate(bytes, ptr);
   });
 }
 

@@ -9,6 +9,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "driver/sim/address_range.h"
 #include "driver/sim/options.h"
@@ -79,6 +81,10 @@ class DeviceMemory {
   openreg_status map_imported(int fd, uint64_t offset, uint64_t bytes, void** ptr);
   openreg_status unmap_imported(void* ptr);
 
+  // Between the two a task that was given up may still write: pages that are freed are replaced by pages of nobody, not by a trap.
+  void begin_loss();
+  void end_loss();
+
   uint64_t capacity_bytes() const { return capacity_bytes_; }
   uint64_t used_bytes() const { return used_bytes_.load(std::memory_order_relaxed); }
 
@@ -91,6 +97,7 @@ class DeviceMemory {
   std::map<uint64_t, Reservation>::iterator reservation_around(uint64_t at, uint64_t bytes);
   bool map_file(uint64_t at, uint64_t bytes, int fd, uint64_t offset);
   void unmap_segment(std::map<uint64_t, Segment>::iterator found);
+  bool take_away(void* view, uint64_t bytes);
 
   const int32_t device_;
   const intptr_t delta_;
@@ -100,6 +107,8 @@ class DeviceMemory {
   AddressRange range_;                     // LOCK: mutex_
   std::map<uint64_t, Segment> segments_;   // LOCK: mutex_. By device address
   std::map<uint64_t, Reservation> reservations_;  // LOCK: mutex_. By device address
+  bool lost_ = false;                      // LOCK: mutex_
+  std::vector<std::pair<void*, uint64_t>> left_open_;  // LOCK: mutex_. Freed since the loss: kernel-view address, bytes
 };
 
 // INVALID_VALUE with a sentence unless [address, address + bytes) lies in one live segment of the device.

@@ -79,11 +79,20 @@ class Queue {
 
   Task* task_at(uint64_t position) const { return reinterpret_cast<Task*>(ring_ + (position & (capacity_ - 1))); }
 
-  // Gives the space up to `position` back and makes completion visible.
-  void finish(uint64_t position) {
+  // Gives the space from `head` up to `position` back and makes completion visible. False, and nothing is given back, when the head is not
+  // there any more: the stream was taken from its owner, see Note [Giving up a task].
+  bool finish(uint64_t head, uint64_t position) {
     finished_.store(finished_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    head_.store(position, std::memory_order_seq_cst);
+    return head_.compare_exchange_strong(head, position, std::memory_order_seq_cst);
   }
+
+  // Takes the task at `head` from the owner who is in it: the owner's finish will fail. False when the head has moved. No record ends
+  // at the head that this leaves, so nobody who waits takes the task for finished, and its space stays its own. Any thread.
+  bool take(uint64_t head) { return head_.compare_exchange_strong(head, head + kTaken, std::memory_order_seq_cst); }
+  static constexpr uint64_t kTaken = 1;
+
+  // Counts every task as finished. The queue is empty, and nobody uses it.
+  void settle() { finished_.store(enqueued_.load(std::memory_order_relaxed), std::memory_order_relaxed); }
 
   void unmap() {
     if (ring_) munmap(ring_, capacity_);

@@ -33,12 +33,17 @@ class RandomSchedule {
   bool try_lock();
   void unlock();
 
+  // Takes it from a thread that does not come back from the task that it runs; that thread finds out afterwards. Nothing when another holds it.
+  void take_from(pthread_t thread);
+
  private:
   Progress run_one(Chip& chip, uint64_t deadline_ns);
   Progress wait_for_others(Chip& chip, uint64_t deadline_ns);  // a nap, when every stream waits for another process
   uint64_t next();
 
-  std::atomic<uint32_t> busy_{0};        // a try-lock: the one scheduler
+  bool holds() const;
+
+  std::atomic<uint32_t> busy_{0};        // a try-lock: the number of this holding, unique in the process; 0 = free
   std::atomic<pthread_t> holder_{};      // meaningful while busy
   std::atomic<uint32_t> sleepers_{0};
   std::atomic<uint32_t> generation_{0};  // futex word of threads that wait for the scheduler

@@ -11,6 +11,7 @@
 #include "driver/sim/fault_report.h"
 #include "driver/sim/memory.h"
 #include "driver/sim/pages.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/status.h"
 
 namespace openreg::sim {
@@ -122,9 +123,8 @@ openreg_status DeviceMemory::unmap(void* ptr, uint64_t bytes) {
 
   const uint64_t begin = mapped->first, end = begin + mapped->second.bytes;
   void* view = reinterpret_cast<void*>(at + static_cast<uint64_t>(delta_));
-  if (reserve_range(bytes, view) == MAP_FAILED)  // no mapping left to give
+  if (!take_away(view, bytes))  // no mapping left to give
     return fail(OPENREG_OUT_OF_MEMORY, "mem_unmap: device %d: %s", device_, strerror(errno));
-  hide_from_fork_and_dump(view, bytes);
   fallocate(found->second.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at - found->first), static_cast<off_t>(bytes));
   fault_report_remove(mapped->second.report_slot);
   segments_.erase(mapped);
@@ -155,7 +155,9 @@ openreg_status mem_map(int32_t device, void* ptr, uint64_t bytes) {
   return entry([&]() -> openreg_status {
     if (openreg_status status = check_device("mem_map", device)) return status;
     if (openreg_status status = refuse_unsafe("mem_map")) return status;
-    return chip().devices[static_cast<size_t>(device)]->memory.map(ptr, bytes);
+    Device& on = *chip().devices[static_cast<size_t>(device)];
+    if (openreg_status status = refuse_lost("mem_map", on)) return status;
+    return on.memory.map(ptr, bytes);
   });
 }
 

@@ -27,14 +27,16 @@ bool is_served(const Stream& stream) {
 // A task cannot be interrupted, so a thread whose time is limited leaves running to the worker if there is one, unless it lends itself.
 bool may_run(const Stream& stream, uint64_t deadline_ns) { return (deadline_ns & kLends) != 0 || !is_served(stream); }
 
+bool is_given_up(const Stream* waiter) { return waiter && waiter->lost.load(std::memory_order_seq_cst); }
+
 // Sleeps until the head may have reached `target`, or the stream may be owned when the caller would run it.
-void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns, bool would_run) {
+void sleep_until(Stream& stream, uint64_t target, uint64_t deadline_ns, bool would_run, const Stream* waiter) {
   const uint32_t generation = stream.wake_generation.load(std::memory_order_seq_cst);
   uint64_t nearest = stream.wake_at.load(std::memory_order_seq_cst);
   while (target < nearest && !stream.wake_at.compare_exchange_weak(nearest, target, std::memory_order_seq_cst)) {
   }
   if (stream.queue.head() >= target || stream.chip->stopping.load(std::memory_order_seq_cst)) return;
-  if (would_run && stream.owned.load(std::memory_order_seq_cst) == 0) return;
+  if ((would_run && stream.owned.load(std::memory_order_seq_cst) == 0) || is_given_up(waiter)) return;
   futex_wait(stream.wake_generation, generation, deadline_ns);
 }
 
@@ -124,7 +126,7 @@ bool change_schedule(Chip& chip, const Options& wanted, std::string* before) {
 
 }  // namespace
 
-Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
+Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns, const Stream* waiter) {
   if (stream.queue.head() >= target) return Progress::reached;
   Chip& chip = *stream.chip;
   if (chip.schedule.load(std::memory_order_acquire) == Schedule::random) return chip.random.reach(stream, target, deadline_ns);
@@ -132,6 +134,7 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
   for (;;) {
     if (stream.queue.head() >= target) return Progress::reached;
     if (chip.stopping.load(std::memory_order_seq_cst)) return Progress::stopped;
+    if (is_given_up(waiter)) return Progress::reached;
     const bool would_run = may_run(stream, deadline_ns);
     if (would_run && stream.try_own()) {
       const Progress progress = run_tasks(stream, target, deadline_ns);
@@ -146,7 +149,7 @@ Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns) {
         return stream.queue.head() >= target || (would_run && stream.owned.load(std::memory_order_relaxed) == 0);
       });
     else
-      sleep_until(stream, target, deadline_ns, would_run);
+      sleep_until(stream, target, deadline_ns, would_run, waiter);
     may_spin = false;
   }
 }

@@ -23,7 +23,8 @@ enum class Progress { reached, timed_out, stopped, stuck, held_up };
 
 // Makes the stream's queue finish everything before `target`, by running tasks on this thread where the schedule lets it,
 // else by waiting. Any thread; also an owner of other streams, see Note [Ownership].
-Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns);
+// `waiter`: null, or a stream that the calling thread owns and waits for; when that is lost the wait is over.
+Progress reach(Stream& stream, uint64_t target, uint64_t deadline_ns, const Stream* waiter = nullptr);
 
 // Gives the stream up after running tasks, and wakes whoever can go on now.
 void disown(Stream& stream);
@@ -31,7 +32,7 @@ void disown(Stream& stream);
 // Wakes threads that wait for positions up to `head`. After every finished task.
 void notify_waiters(Stream& stream, uint64_t head);
 
-// Makes every sleeping thread look at Chip::stopping.
+// Makes every sleeping thread look at Chip::stopping and Stream::lost.
 void wake_everybody(Stream& stream);
 
 // reach and one step of progress as statuses of an entry: OK, NOT_READY, or INTERNAL with a sentence.

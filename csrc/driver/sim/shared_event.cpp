@@ -137,11 +137,12 @@ SharedEvent::~SharedEvent() {
 
 bool is_held_up(const SharedEvent& event, uint64_t number) { return !event.is_complete(number) && recorder_lives(event); }
 
-SharedWait await_shared(const SharedEvent& event, uint64_t number, uint64_t deadline_ns, const std::atomic<bool>& stopping) {
+SharedWait await_shared(const SharedEvent& event, uint64_t number, uint64_t deadline_ns, const std::atomic<bool>& stopping,
+                        const std::atomic<bool>* given_up) {
   for (;;) {
     const uint32_t wakes = event.page->wakes.load(std::memory_order_acquire);
     if (event.is_complete(number)) return SharedWait::complete;
-    if (stopping.load(std::memory_order_seq_cst)) return SharedWait::stopped;
+    if (stopping.load(std::memory_order_seq_cst) || (given_up && given_up->load(std::memory_order_acquire))) return SharedWait::stopped;
     if (!recorder_lives(event)) return event.is_complete(number) ? SharedWait::complete : SharedWait::lost;
     if (is_past(deadline_ns)) return SharedWait::timed_out;
     uint64_t slice_ns = kLook_ns;

@@ -49,8 +49,10 @@ struct SharedRecord {
 
 enum class SharedWait { complete, timed_out, stopped, lost };
 
-// Sleeps until the record was published, at most until the deadline. lost: its process has ended.
-SharedWait await_shared(const SharedEvent& event, uint64_t number, uint64_t deadline_ns, const std::atomic<bool>& stopping);
+// Sleeps until the record was published, at most until the deadline. stopped: one of the flags is set (`given_up` may be null). lost: its
+// process has ended.
+SharedWait await_shared(const SharedEvent& event, uint64_t number, uint64_t deadline_ns, const std::atomic<bool>& stopping,
+                        const std::atomic<bool>* given_up);
 
 // Whether a wait for the record would sleep.
 bool is_held_up(const SharedEvent& event, uint64_t number);

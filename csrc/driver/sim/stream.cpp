@@ -10,6 +10,7 @@
 
 #include "driver/sim/capture.h"
 #include "driver/sim/device.h"
+#include "driver/sim/recovery.h"
 #include "driver/sim/schedule.h"
 #include "driver/sim/status.h"
 #include "driver/sim/trace.h"
@@ -28,6 +29,19 @@ uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple 
 void fill_payload(char* to, Bytes prefix, Bytes args) {
   if (prefix.size) memcpy(to, prefix.data, prefix.size);
   if (args.size) memcpy(to + prefix.size, args.data, args.size);
+}
+
+// Waits until the queue has room. LOCK: queue.producers
+openreg_status make_room(Stream& stream, const char* operation, uint64_t size) {
+  while (__builtin_expect(!stream.lost.load(std::memory_order_acquire), 1)) {
+    const uint64_t needed = stream.queue.head_needed(size);
+    if (needed == 0) return OPENREG_OK;
+    stream.producer_waits.store(true, std::memory_order_seq_cst);
+    const openreg_status status = await_position(operation, stream, needed, kNever);
+    stream.producer_waits.store(false, std::memory_order_seq_cst);
+    if (status != OPENREG_OK) return status;
+  }
+  return refuse_lost(operation, *stream.device);
 }
 
 openreg_status refuse_wait(const char* operation, Stream& stream) {
@@ -59,6 +73,7 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
   if (args.size > kMaxPayload)
     return fail(OPENREG_INVALID_VALUE, "%s: %llu bytes of arguments are too many", head.name, static_cast<unsigned long long>(args.size));
   if (__builtin_expect(stream.capture.load(std::memory_order_acquire) != nullptr, 0)) {
+    if (openreg_status status = refuse_lost(head.name, *stream.device)) return status;
     bool captured;
     const openreg_status status = capture_task(stream, head, prefix, args, &captured);
     if (captured) return status;
@@ -82,11 +97,9 @@ openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args
       return fail(OPENREG_OUT_OF_MEMORY, "%s: the host has no memory for the queue of stream %llu", head.name,
                   static_cast<unsigned long long>(stream.id));
     }
-    while (const uint64_t needed = queue.head_needed(size)) {
-      if (const openreg_status status = await_position(head.name, stream, needed, kNever)) {
-        free(heap);
-        return status;
-      }
+    if (const openreg_status status = make_room(stream, head.name, size)) {
+      free(heap);
+      return status;
     }
     Task* task = queue.reserve(size);
     *task = head;
@@ -134,6 +147,7 @@ openreg_status stream_create(int32_t device, int32_t priority, openreg_stream* s
                                             last_stream_id.fetch_add(1, std::memory_order_relaxed) + 1, chip().options.queue_bytes);
     created->handle = stream_table().insert(created.get());
     if (!created->handle) return fail(OPENREG_OUT_OF_MEMORY, "stream_create: there are too many live streams");
+    created->lost.store(created->device->lost.load(std::memory_order_relaxed), std::memory_order_relaxed);
     *stream = created->handle;
     chip().streams.push_back(created.release());
     return OPENREG_OK;
@@ -172,6 +186,7 @@ openreg_status stream_synchronize(openreg_stream stream, uint64_t timeout_ns, op
     if (!object) return OPENREG_INVALID_VALUE;
     if (openreg_status status = check_error_record("stream_synchronize", error)) return status;
     if (openreg_status status = refuse_wait("stream_synchronize", *object)) return status;
+    const LossWatch watch(*object->device);
     const uint64_t target = object->queue.tail();
     if (timeout_ns & kLends) note_wait(*object);
     if (object->queue.head() < target) {
@@ -179,6 +194,7 @@ openreg_status stream_synchronize(openreg_stream stream, uint64_t timeout_ns, op
                                                     : await_position("stream_synchronize", *object, target, deadline_after(timeout_ns));
       if (status != OPENREG_OK) return status;
     }
+    if (openreg_status status = watch.report("stream_synchronize", error)) return status;
     return report_failure(chip(), pending_failure(*object), error);
   });
 }
@@ -194,7 +210,7 @@ openreg_status stream_info(openreg_stream stream, openreg_stream_info* info) {
     full.device = object->device->index;
     full.priority = object->priority;
     full.stream_id = object->id;
-    full.queued = object->queue.unfinished_tasks();
+    full.queued = object->queue.empty() ? 0 : object->queue.unfinished_tasks();
     if (const char* running = object->running_name.load(std::memory_order_acquire)) {
       const uint64_t since = object->running_since_ns.load(std::memory_order_relaxed);
       const uint64_t now = now_ns();

@@ -19,6 +19,9 @@ struct Capture;
 struct Chip;
 struct Device;
 
+// Whether the owner is inside a task that waits for other work. taken: somebody took that task from the owner.
+enum class WaitState : uint32_t { none, waiting, taken };
+
 // Note [Ownership]
 // A task runs on whichever thread owns its stream: `owned` is a try-lock that the stream's worker, a synchronising
 // thread or a thread that waits for one of its events takes for a batch of tasks. Everything marked "owner" is handed from
@@ -43,10 +46,14 @@ struct Stream {
   std::atomic<pthread_t> owner{};                   // meaningful while owned
   std::atomic<const char*> running_name{nullptr};
   std::atomic<uint64_t> running_since_ns{0};        // coarse clock
-  uint64_t traced_until_ns = 0;                     // the end of the latest operation that a trace has
+  std::atomic<uint64_t> traced_until_ns{0};         // the end of the latest operation that a trace has
+  std::atomic<WaitState> wait_state{WaitState::none};
+  std::atomic<bool> emptied_by_other{false};        // somebody may be in the queue instead of the owner
 
   // Rarely written, read for every task.
   alignas(64) std::atomic<uint64_t> skip_until{0};  // see Note [Skipping]
+  std::atomic<bool> lost{false};                    // with its device. LOCK: Chip::registry_mutex to write
+  std::atomic<bool> producer_waits{false};          // for room, holding queue.producers; it looks at `lost` afterwards
   std::atomic<Capture*> capture{nullptr};           // not null: work goes there. LOCK: Captures::mutex to write
   uint32_t lane = 0;                                // in the capture. LOCK: Captures::mutex
   std::atomic<uint64_t> wake_at{kNever};            // the nearest position that a sleeping thread waits for

@@ -162,11 +162,11 @@ void trace_operation(Stream& stream, Task& task, uint64_t begin_ns, openreg_stat
   if (task.internal) return;
   openreg_trace_record record = operation_of(stream, task, status);
   if (record.kind == OPENREG_TRACE_WAIT && task.marked && task.mark().correlation)
-    begin_ns = std::max(stream.traced_until_ns, task.mark().queued_ns);
+    begin_ns = std::max(stream.traced_until_ns.load(std::memory_order_relaxed), task.mark().queued_ns);
   else if (begin_ns == 0)
     begin_ns = record.kind == OPENREG_TRACE_WAIT ? record.end_ns : stream.running_since_ns.load(std::memory_order_relaxed);
   record.begin_ns = std::min(begin_ns, record.end_ns);
-  stream.traced_until_ns = record.end_ns;
+  stream.traced_until_ns.store(record.end_ns, std::memory_order_relaxed);
   give_record(record);
 }
 
