@@ -57,7 +57,7 @@ DRIVER_SOURCES = {
 }
 
 TORCH_SOURCES = """
-    layers/layer layers/sanitizer/blocks layers/sanitizer/footprint layers/sanitizer/graphs layers/sanitizer/guards layers/sanitizer/order layers/sanitizer/report
+    layers/layer layers/sanitizer/blocks layers/sanitizer/failures layers/sanitizer/footprint layers/sanitizer/graphs layers/sanitizer/guards layers/sanitizer/order layers/sanitizer/poison layers/sanitizer/report
     layers/sanitizer/sanitizer layers/sanitizer/table
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks

@@ -1,5 +1,6 @@
 """Fixtures for all tests: a second process with its own environment, every device, and the check that a test
-leaves the current device, the current streams, the devices' errors and their memory as it found them.
+leaves the current device, the current streams, the devices' errors and their memory as it found them, and that the sanitizer,
+where OPENREG_SANITIZE switches it on, finds nothing in it.
 
 Needs pytest only, so that tests/driver runs without torch; the check is active once torch_openreg is loaded.
 """
@@ -82,7 +83,11 @@ def state_is_unchanged(request):
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
     before, used_before = _current_state(), _memory_in_use()
+    collecting = _collecting()
+    report = collecting.__enter__() if collecting is not None else None
     yield
+    if collecting is not None:
+        collecting.__exit__(None, None, None)
     after = _current_state()
     if after is None:
         return
@@ -93,10 +98,32 @@ def state_is_unchanged(request):
         pytest.fail(f"The test changed the current device or streams from {before} to {after}.", pytrace=False)
     for index in range(torch.openreg.device_count()):
         torch.openreg.synchronize(index)
+    if report is not None:
+        _judge(report, request.node)
     request.node.funcargs.clear()  # what fixtures made is not left over
     leaked = _memory_leaked(used_before)
     if any(leaked) and not request.node.stash.get(FAILED, False):  # a failure's traceback keeps its tensors
         pytest.fail(f"The test left device memory in use, in bytes per device: {leaked}.", pytrace=False)
+
+
+def _collecting():
+    """A collect() block of the sanitizer, None where it is off."""
+    if "torch_openreg" not in sys.modules or not hasattr(sys.modules.get("torch"), "openreg"):
+        return None
+    sanitizer = sys.modules["torch"].openreg.sanitizer
+    return sanitizer.collect() if sanitizer.enabled() else None
+
+
+def _judge(report, node):
+    """Fails a test in which the sanitizer found something; with the mark `findings`, one in which it did not."""
+    import torch
+
+    mark = node.get_closest_marker("findings")
+    if mark is None or not set(mark.args) & set(torch.openreg.sanitizer.enabled()):
+        if report:
+            pytest.fail(str(report), pytrace=False)
+    elif not report:
+        pytest.fail(f"The sanitizer found nothing, and the test is marked with findings{mark.args}.", pytrace=False)
 
 
 def _package_root():

@@ -12,7 +12,7 @@ the latest possible moment, when the first device is used, and handed to the ext
 | OPENREG_SCHEDULE | `eager`, `lazy` or `random:SEED` | `eager` |
 | OPENREG_SCHEDULE_LOG | a file for what `random:SEED` queues and runs, in order | none |
 | OPENREG_KERNEL_VIEW | `on`, or `off`: the host cannot map device memory, operators stage copies | `on` |
-| OPENREG_SANITIZE | what the sanitizer looks for: `races,lifetime,init,bounds,leaks` | nothing |
+| OPENREG_SANITIZE | what the sanitizer looks for: `races,lifetime,init,bounds,leaks,poison` | nothing |
 | OPENREG_VISIBLE_DEVICES | the devices this process sees, in its order: `1,0`; empty for none | all |
 
 The extension itself reads OPENREG_LAUNCH_BLOCKING, OPENREG_LAUNCH_TRACE and OPENREG_STALL_SECONDS.
@@ -30,7 +30,7 @@ from typing import TypeVar
 SIMULATOR = "sim"
 DOCS_PAGE = "docs/hal.md"
 DEFAULT_DEVICES = 2  # the simulator's own default, so that counting devices need not start it
-SANITIZER_MODES = ("races", "lifetime", "init", "bounds", "leaks")  # in the order of the extension's bits
+SANITIZER_MODES = ("races", "lifetime", "init", "bounds", "leaks", "poison")  # in the order of the extension's bits
 MAX_DEVICES = 64  # the simulator's own limit
 
 _BYTE_UNITS = {

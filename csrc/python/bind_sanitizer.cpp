@@ -1,8 +1,16 @@
 // The sanitizer: stacks of the calling thread under short names, its switch, and findings as dictionaries.
+#include <ATen/SequenceNumber.h>
+#include <ATen/record_function.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/function.h>
 
+#include <array>
 #include <cstdint>
+#include <map>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <unordered_map>
 #include <vector>
 
@@ -79,6 +87,56 @@ StackStore& stacks() {
   return *leaked;
 }
 
+// Names for calls that autograd's threads make: the node, and the stack of the forward that made it. Any thread, without the GIL.
+class BackwardStore {
+ public:
+  static constexpr uint64_t kBit = uint64_t{1} << 62;  // tells these names from those of the StackStore
+
+  // The calling thread, in a forward, has this stack: it belongs to the node that autograd made last, just before it called the operator.
+  void note_forward(uint64_t stack) {
+    const uint64_t next = at::sequence_number::peek(), thread = at::RecordFunction::currentThreadId();
+    if (next == 0) return;
+    std::lock_guard<std::mutex> lock(mutex_);
+    Forward& forward = forwards_[(next - 1) % forwards_.size()];
+    if (forward.thread != thread || forward.sequence != next) forward = {thread, next, stack};
+  }
+
+  // A name for the node that the calling thread runs, 0 when it runs none.
+  uint64_t intern_node() {
+    const auto node = torch::autograd::get_current_node();
+    if (node == nullptr) return 0;
+    const std::string text = node->name();
+    std::lock_guard<std::mutex> lock(mutex_);
+    const Forward& forward = forwards_[node->sequence_nr() % forwards_.size()];
+    const bool known = forward.thread == node->thread_id() && forward.sequence == node->sequence_nr() + 1;
+    const auto [entry, added] = names_.try_emplace({text, known ? forward.stack : 0}, calls_.size() + 1);
+    if (added) calls_.push_back(entry->first);
+    return entry->second | kBit;
+  }
+
+  // The node's name, and the forward's stack.
+  std::pair<std::string, uint64_t> call(uint64_t name) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const uint64_t index = (name & ~kBit) - 1;
+    return index < calls_.size() ? calls_[index] : std::pair<std::string, uint64_t>();
+  }
+
+ private:
+  struct Forward {
+    uint64_t thread = 0, sequence = 0, stack = 0;  // sequence: of the node, plus one
+  };
+
+  std::mutex mutex_;  // LOCK: everything
+  std::array<Forward, 1 << 14> forwards_;
+  std::map<std::pair<std::string, uint64_t>, uint64_t> names_;
+  std::vector<std::pair<std::string, uint64_t>> calls_;
+};
+
+BackwardStore& backward() {
+  static BackwardStore* leaked = new BackwardStore;
+  return *leaked;
+}
+
 uint64_t stack_of_thread() {
   Frame frames[kMostFrames];
   int count = 0;
@@ -93,6 +151,7 @@ uint64_t stack_of_thread() {
   }
   Py_XDECREF(frame);
   const uint64_t name = count == 0 ? 0 : stacks().intern(frames, count);
+  if (name != 0 && c10::GradMode::is_enabled()) backward().note_forward(name);
   for (int i = 0; i < count; ++i) Py_DECREF(frames[i].code);
   return name;
 }
@@ -106,7 +165,7 @@ bool python_is_whole() {
 }
 
 // Threads that never ran Python have no stack, and are not made to wait for the GIL.
-uint64_t name_stack(bool may_wait) {
+uint64_t python_stack(bool may_wait) {
   if (!python_is_whole() || PyGILState_GetThisThreadState() == nullptr) return 0;
   if (PyGILState_Check()) return stack_of_thread();
   if (!may_wait) return 0;
@@ -114,10 +173,22 @@ uint64_t name_stack(bool may_wait) {
   return stack_of_thread();
 }
 
-std::string stack_text(uint64_t name) {
+uint64_t name_stack(bool may_wait) {
+  const uint64_t name = python_stack(may_wait);
+  return name != 0 ? name : backward().intern_node();
+}
+
+std::string python_text(uint64_t name) {
   if (!python_is_whole()) return stacks().frozen_text(name);
   py::gil_scoped_acquire gil;
   return stacks().text(name);
+}
+
+std::string stack_text(uint64_t name) {
+  if ((name & BackwardStore::kBit) == 0) return python_text(name);
+  const auto [node, forward] = backward().call(name);
+  const std::string lines = forward == 0 ? "" : python_text(forward);
+  return "autograd thread, in " + node + (lines.empty() ? "" : ", whose forward was called at\n" + lines);
 }
 
 PyObject* sanitizer_error = nullptr;  // the class; set by Python

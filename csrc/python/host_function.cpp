@@ -12,6 +12,7 @@
 
 #include "runtime/error.h"
 #include "runtime/launch.h"
+#include "runtime/sanitizer.h"
 
 namespace openreg::python {
 
@@ -50,6 +51,7 @@ struct Args {
   int device;
   int64_t stream;
   uint64_t function;
+  uint64_t mark;  // of the sanitizer: what lies before the function; it may tell other threads
 };
 
 ErrorKind kind_named(const std::string& name) {
@@ -72,6 +74,7 @@ openreg_status run(void* raw, openreg_error* error) {
   Args args;
   std::memcpy(&args, raw, sizeof(args));
   Turn turn;
+  reach_sanitizer_mark(args.mark);
   {
     Lanes& a = all();
     std::unique_lock<std::mutex> lock(a.mutex);
@@ -99,6 +102,7 @@ openreg_status run(void* raw, openreg_error* error) {
 void drop(void* raw) {
   Args args;
   std::memcpy(&args, raw, sizeof(args));
+  forget_sanitizer_mark(args.mark);
   Lanes& a = all();
   std::lock_guard<std::mutex> lock(a.mutex);
   a.lanes[{args.device, args.stream}].calls.push_back({{args.function, true}, nullptr});
@@ -108,7 +112,7 @@ void drop(void* raw) {
 }  // namespace
 
 void launch_host_function(c10::Stream stream, uint64_t function) {
-  const Args args = {stream.device_index(), stream.id(), function};
+  const Args args = {stream.device_index(), stream.id(), function, new_sanitizer_mark(stream)};
   launch_host_func(stream, "openreg::host_function", run, &args, sizeof(args), drop);
   after_launch(stream);
 }

@@ -10,9 +10,11 @@
 #include <mutex>
 #include <utility>
 
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
+#include "runtime/error.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -55,6 +57,11 @@ void end_with_status() {
   ::_exit(kExitStatus);
 }
 
+// LOCK: Findings::mutex
+void prepare_exit(Findings& f) {
+  if (!std::exchange(f.exit_prepared, true)) std::atexit(end_with_status);
+}
+
 void keep(std::vector<SanitizerFinding> found) {
   Findings& f = all();
   std::unique_lock<std::mutex> lock(f.mutex);
@@ -64,7 +71,7 @@ void keep(std::vector<SanitizerFinding> found) {
   }
   for (const auto& finding : found) f.pending.push_back(finding);
   f.any_pending = !f.pending.empty();
-  if (!std::exchange(f.exit_prepared, true)) std::atexit(end_with_status);
+  prepare_exit(f);
   lock.unlock();
   for (const auto& finding : found) std::fprintf(stderr, "%s\n", report_of(finding).c_str());
   std::fflush(stderr);
@@ -146,16 +153,17 @@ void set_sanitizer(uint32_t modes) {
   sanitizer::set_listener(take_from_layer);
   sanitizer::expect_runtime_blocks();
   sanitizer::set_modes(modes);
-  set_layer("sanitizer", modes != 0);
+  set_layer("sanitizer", (modes & ~sanitizer::kPoison) != 0);
   detail::sanitizer_modes = modes;
   if ((modes & sanitizer::kLeaks) != 0) {
     std::lock_guard<std::mutex> lock(all().mutex);
-    if (!std::exchange(all().exit_prepared, true)) std::atexit(end_with_status);
+    prepare_exit(all());
   }
   if (modes != 0 && driver_started()) adopt_blocks();
 }
 
 void collect_findings(bool collect) {
+  if (collect) sanitizer::tell_again();
   Findings& f = all();
   std::lock_guard<std::mutex> lock(f.mutex);
   f.collect = collect;
@@ -204,6 +212,18 @@ std::string report_of(const SanitizerFinding& finding) {
     }
   }
   return text + "\n  " + finding.remedy;
+}
+
+uint64_t new_sanitizer_mark(c10::Stream stream) {
+  return (sanitizing() & ~sanitizer::kPoison) == 0 ? 0 : sanitizer::new_mark(stream_handle(stream));
+}
+
+void reach_sanitizer_mark(uint64_t mark) noexcept {
+  if (mark != 0) sanitizer::reached(mark);
+}
+
+void forget_sanitizer_mark(uint64_t mark) noexcept {
+  if (mark != 0) sanitizer::forget_mark(mark);
 }
 
 void set_sanitizer_callbacks(const SanitizerCallbacks& callbacks) { all().callbacks = callbacks; }
@@ -264,10 +284,16 @@ void report_leaks(const std::vector<uint64_t>& numbers) {
 
 void sanitize_allocation(c10::DeviceIndex device, c10::StreamId stream, void* address, uint64_t size_bytes, uint64_t requested_bytes) {
   const c10::Stream home(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device), stream);
-  sanitizer::block_allocated(stream_handle(home), address, size_bytes, requested_bytes, call_stack(), false);
+  if ((sanitizing() & sanitizer::kPoison) != 0 && capture_of(home) == 0) {
+    check(sanitizer::poison(hal(), stream_handle(home), address, size_bytes), "Filling fresh memory with a pattern");
+  }
+  if ((sanitizing() & ~sanitizer::kPoison) != 0) {
+    sanitizer::block_allocated(stream_handle(home), address, size_bytes, requested_bytes, call_stack(), false);
+  }
 }
 
 uint64_t sanitize_end(const void* address) noexcept {
+  if ((sanitizing() & ~sanitizer::kPoison) == 0) return 0;
   sanitizer::block_ends(address);
   return call_stack(false);
 }

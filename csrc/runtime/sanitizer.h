@@ -30,7 +30,7 @@ inline uint32_t sanitizing() noexcept { return detail::sanitizer_modes.load(std:
 // Looks for these modes from now on, 0 for none; waits for every device first. Findings that nobody has taken are kept. Host threads.
 OPENREG_API void set_sanitizer(uint32_t modes);
 
-// Findings are kept for take_sanitizer_findings() instead of raised, and not printed.
+// Findings are kept for take_sanitizer_findings() instead of raised, and not printed; mistakes of before are found again.
 OPENREG_API void collect_findings(bool collect);
 
 // The collected findings since the last call.
@@ -61,6 +61,11 @@ struct SanitizerCallbacks {
   void (*raise)(const std::string& report) = nullptr;
 };
 OPENREG_API void set_sanitizer_callbacks(const SanitizerCallbacks& callbacks);
+
+// Marks of layers/sanitizer, on a stream of the program; 0 while nobody looks.
+OPENREG_API uint64_t new_sanitizer_mark(c10::Stream stream);
+OPENREG_API void reach_sanitizer_mark(uint64_t mark) noexcept;
+OPENREG_API void forget_sanitizer_mark(uint64_t mark) noexcept;
 
 // The calling thread's stack as a descriptor tag.
 uint64_t call_stack(bool may_wait = true);

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -16,13 +17,37 @@ import layered  # noqa: E402
 _spec = importlib.util.spec_from_file_location("driver_conftest", DRIVER_TESTS / "conftest.py")
 driver_conftest = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(driver_conftest)
-CSRC = driver_conftest.CSRC
 
 
 def layered_path(flags=("-O2",)):
-    layers = CSRC / "layers"
-    inputs = [*layers.rglob("*.h"), CSRC / "hal" / "openreg_hal.h"]
+    """The library of the layer, built with these flags."""
+    layers = driver_conftest.CSRC / "layers"
+    inputs = [*layers.rglob("*.h"), driver_conftest.CSRC / "hal" / "openreg_hal.h"]
     return driver_conftest.build("liblayered.so", [HERE / "layered.cpp", *layers.rglob("*.cpp")], [*flags, "-shared", "-fvisibility=hidden"], inputs)
+
+
+@pytest.fixture
+def run_stress():
+    """run_stress(driver stem, modes, arguments, flags, environment): stress.cpp against the layer around that driver, all built with the flags."""
+
+    def run(stem, modes, arguments=(), flags=("-O1", "-g"), environment=None):
+        runner = driver_conftest.build("stress", [HERE / "stress.cpp"], list(flags), [driver_conftest.CSRC / "hal" / "openreg_hal.h"])
+        below = driver_conftest.build_driver(stem, list(flags))
+        environment = {**os.environ, "OPENREG_TEST_BELOW": os.fspath(below), **(environment or {})}
+        command = [runner, layered_path(flags), str(modes), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert result.returncode == 0 and result.stdout == "ok\n", result.stdout + result.stderr[-6000:]
+
+    return run
+
+
+@pytest.fixture
+def staged(monkeypatch):
+    """The simulator without a kernel view, in the layer."""
+    monkeypatch.setenv("OPENREG_TEST_BELOW", os.fspath(driver_conftest.build_driver("sim")))
+    layer = layered.Layered(layered_path())
+    with layer.started(memory="64MiB", kernel_view="off"):
+        yield layer
 
 
 @pytest.fixture(params=["eager", "lazy", "random:1"])

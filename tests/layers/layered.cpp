@@ -48,6 +48,14 @@ __attribute__((visibility("default"))) uint64_t new_token() { return sanitizer::
 __attribute__((visibility("default"))) void touched(uint64_t token, const void* base, uint64_t bytes) {
   sanitizer::touched(token, {sanitizer::Footprint::bytes(base, bytes)});
 }
+__attribute__((visibility("default"))) void untold(uint64_t token) { sanitizer::untold(token); }
+__attribute__((visibility("default"))) uint64_t open_promises() { return sanitizer::open_promises(); }
+__attribute__((visibility("default"))) uint64_t new_mark(openreg_stream stream) { return sanitizer::new_mark(stream); }
+__attribute__((visibility("default"))) void reached(uint64_t mark) { sanitizer::reached(mark); }
+__attribute__((visibility("default"))) openreg_status poison(const openreg_driver* table, openreg_stream stream, void* address, uint64_t bytes) {
+  return sanitizer::poison(*table, stream, address, bytes);
+}
+__attribute__((visibility("default"))) void check_guards() { sanitizer::check_guards(); }
 __attribute__((visibility("default"))) void host_access(const void* base, uint64_t bytes, int write) {
   sanitizer::host_access("host", sanitizer::Footprint::bytes(base, bytes), write != 0, nullptr, 0);
 }

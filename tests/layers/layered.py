@@ -17,7 +17,8 @@ class Layered(hal.Driver):
         super().__init__(path)
         for name in ("findings", "possible"):
             getattr(self.library, name).restype = c.c_char_p
-        self.library.new_token.restype = c.c_uint64
+        for name in ("new_token", "open_promises", "new_mark"):
+            getattr(self.library, name).restype = c.c_uint64
 
     def findings(self):
         """[(mode, sentence, accesses..., allocation, remedy)] since the last call."""
@@ -26,8 +27,11 @@ class Layered(hal.Driver):
     def possible(self):
         return [line.split("|") for line in self.library.possible().decode().splitlines()]
 
-    def use(self, stream, *operands, name=b"op", tag=0):
-        """Launches a task that touches nothing but says it does: operands are (base, bytes, write) or (base, sizes, strides, write, flags, token)."""
+    def use(self, stream, *operands, name=b"op", tag=0, fails=False, status=hal.OK):
+        """Launches a task that touches nothing but says it does: operands are (base, bytes, write) or (base, sizes, strides, write, flags, token).
+
+        With `fails` the task fails; `status` is what the launch itself returns.
+        """
         ranges = (hal.Range * len(operands))()
         details = (hal.Operand * len(operands))()
         for i, operand in enumerate(operands):
@@ -39,9 +43,9 @@ class Layered(hal.Driver):
             ranges[i] = hal.Range(base, math.prod(sizes), write)
             details[i] = hal.Operand(flags, 1, len(sizes), (c.c_int64 * len(sizes))(*sizes), (c.c_int64 * len(strides))(*strides), b"byte", token)
         desc = hal.LaunchDesc(c.sizeof(hal.LaunchDesc), name, tag, 0, 0, ranges, len(operands), None, details)
-        nothing = hal.HostFunc(lambda arguments, error: hal.OK)
-        self.keep += [desc, ranges, details, nothing]
-        self.ok(self.launch_host_func(stream, c.cast(nothing, hal.ptr), None, 0, c.byref(desc)))
+        function = hal.HostFunc(lambda arguments, error: hal.LAUNCH_FAILED if fails else hal.OK)
+        self.keep += [desc, ranges, details, function]
+        assert self.launch_host_func(stream, c.cast(function, hal.ptr), None, 0, c.byref(desc)) == status
 
     def order(self, earlier, later):
         self.ok(self.stream_wait_event(later, self.record(earlier)))

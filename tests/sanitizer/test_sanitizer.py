@@ -24,16 +24,6 @@ def races():
     sanitizer.disable()
 
 
-@pytest.fixture
-def sanitized(python):
-    """Runs a program in a process of its own with OPENREG_SANITIZE."""
-
-    def run(program, modes="", schedule="eager"):
-        return python(program, env={"OPENREG_SANITIZE": modes, "OPENREG_SCHEDULE": schedule}, check=False)
-
-    return run
-
-
 def race(side, a):
     with torch.openreg.stream(side):
         return a.exp()
@@ -171,8 +161,8 @@ print(report.kinds)
 # ---- The whole process --------------------------------------------------------
 
 
-def test_a_process_whose_findings_were_never_raised_does_not_end_well(sanitized):
-    result = sanitized(RACE, "races")
+def test_a_process_whose_findings_were_never_raised_does_not_end_well(python):
+    result = python(RACE, env={"OPENREG_SANITIZE": "races"}, check=False)
     assert result.returncode == 66 and "sanitizer: race:" in result.stderr
 
 

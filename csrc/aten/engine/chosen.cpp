@@ -28,8 +28,8 @@ constexpr Named kNames[] = {
     {"index_select", Choice::slices},  {"index_copy_", Choice::slices},   {"index_add_", Choice::slices},     {"index_fill_", Choice::slices},
     {"index_reduce_", Choice::slices}, {"embedding", Choice::rows},       {"index", Choice::indices},         {"index_put_", Choice::indices},
     {"_index_put_impl_", Choice::indices}, {"gather", Choice::elements},  {"scatter_", Choice::elements},     {"scatter_add_", Choice::elements},
-    {"scatter_reduce_", Choice::elements}, {"masked_fill_", Choice::mask}, {"masked_scatter_", Choice::mask}, {"put_", Choice::mask},
-    {"take", Choice::mask},            {"_embedding_bag", Choice::mask},  {"_embedding_bag_forward_only", Choice::mask},
+    {"scatter_reduce_", Choice::elements}, {"masked_fill_", Choice::mask}, {"masked_scatter_", Choice::mask}, {"masked_select", Choice::mask},
+    {"put_", Choice::numbers},         {"take", Choice::numbers},         {"_embedding_bag", Choice::rows},   {"_embedding_bag_forward_only", Choice::rows},
 };
 
 class Teller {
@@ -73,27 +73,68 @@ bool tell_slices(Teller& teller, const at::Tensor& self, int64_t dim, const at::
   return true;
 }
 
-// self[i, j, ...] for index tensors of the first dimensions.
+// self[i, :, j, ...]: an index tensor, a mask of one or more dimensions, or nothing, for each of the first dimensions.
 bool tell_indices(Teller& teller, const at::Tensor& self, const c10::IValue& indices) {
   std::vector<at::Tensor> given;
+  std::vector<int64_t> chosen, sizes, strides;  // dimensions with an index; those without
+  int64_t dim = 0;
+  const auto keep = [&] {
+    sizes.push_back(self.size(dim));
+    strides.push_back(self.stride(dim++));
+  };
   for (const auto& element : indices.toListRef()) {
-    if (element.isNone() || !element.toTensor().defined()) return false;
-    const at::Tensor& index = element.toTensor();
-    if (!is_index(index)) return false;
-    given.push_back(index);
+    const at::Tensor index = element.isNone() ? at::Tensor() : element.toTensor();
+    const bool mask = index.defined() && (index.scalar_type() == at::kBool || index.scalar_type() == at::kByte);
+    if (dim + (mask ? index.dim() : 1) > self.dim()) return false;
+    if (!index.defined()) {
+      keep();
+    } else if (mask) {
+      for (const at::Tensor& numbers : index.nonzero().unbind(1)) {
+        given.push_back(numbers);
+        chosen.push_back(dim++);
+      }
+    } else if (is_index(index)) {
+      given.push_back(index);
+      chosen.push_back(dim++);
+    } else {
+      return false;
+    }
   }
-  if (given.empty() || static_cast<int64_t>(given.size()) > self.dim()) return false;
+  if (given.empty()) return false;
+  while (dim < self.dim()) keep();
   given = at::broadcast_tensors(given);
   if (given[0].numel() > kMostParts) return false;
   for (at::Tensor& index : given) index = as_long(index);
-  const size_t chosen = given.size();
-  const at::IntArrayRef sizes = self.sizes().slice(chosen), strides = self.strides().slice(chosen);
   for (int64_t i = 0; i < given[0].numel(); ++i) {
     int64_t offset = 0;
-    for (size_t d = 0; d < chosen; ++d) {
-      offset += teller.wrapped(given[d].const_data_ptr<int64_t>()[i], static_cast<int64_t>(d)) * self.stride(static_cast<int64_t>(d));
-    }
+    for (size_t d = 0; d < chosen.size(); ++d) offset += teller.wrapped(given[d].const_data_ptr<int64_t>()[i], chosen[d]) * self.stride(chosen[d]);
     teller.add(offset, sizes, strides);
+  }
+  return true;
+}
+
+bool tell_mask(Teller& teller, const at::Tensor& self, const at::Tensor& mask) {
+  if (!mask.defined() || mask.dim() > self.dim()) return false;
+  const at::Tensor places = mask.to(at::kBool).expand(self.sizes()).nonzero();
+  if (places.size(0) > kMostParts) return false;
+  for (int64_t i = 0; i < places.size(0); ++i) {
+    int64_t offset = 0;
+    for (int64_t d = 0; d < self.dim(); ++d) offset += places.const_data_ptr<int64_t>()[i * places.stride(0) + d * places.stride(1)] * self.stride(d);
+    teller.add(offset, {}, {});
+  }
+  return true;
+}
+
+// Elements by their numbers, as if self were flat.
+bool tell_numbers(Teller& teller, const at::Tensor& self, const at::Tensor& index) {
+  if (!is_index(index) || index.numel() > kMostParts) return false;
+  const at::Tensor numbers = as_long(index);
+  for (int64_t i = 0; i < numbers.numel(); ++i) {
+    int64_t rest = numbers.const_data_ptr<int64_t>()[i], offset = 0;
+    if (rest < 0) rest += self.numel();
+    if (rest < 0 || rest >= self.numel()) return false;
+    for (int64_t d = self.dim(); d-- > 0; rest /= self.size(d)) offset += rest % self.size(d) * self.stride(d);
+    teller.add(offset, {}, {});
   }
   return true;
 }
@@ -136,6 +177,8 @@ void tell_chosen(Choice choice, const torch::jit::Stack& stack, intptr_t delta, 
       case Choice::slices: told = tell_slices(teller, self, stack[1].toInt(), stack[2].toTensor()); break;
       case Choice::rows: told = tell_slices(teller, self, 0, stack[1].toTensor()); break;
       case Choice::indices: told = tell_indices(teller, self, stack[1]); break;
+      case Choice::mask: told = tell_mask(teller, self, stack[1].toTensor()); break;
+      case Choice::numbers: told = tell_numbers(teller, self, stack[1].toTensor()); break;
       case Choice::elements: told = tell_elements(teller, self, stack[1].toInt(), stack[2].toTensor()); break;
       default: break;
     }

@@ -15,14 +15,15 @@ enum class Choice : uint8_t {
   rows,      // (self, index, ...): self[i]
   indices,   // (self, indices, ...): self[indices]
   elements,  // (self, dim, index, ...): the elements that gather and scatter name
-  mask,      // a mask chooses: not told
+  mask,      // (self, mask, ...): the elements where the mask is true
+  numbers,   // (self, index, ...): elements by their place in the flat tensor
 };
 
 // What of its first argument the operator touches; `name` as in OpRecord.
 Choice choice_of(std::string_view name);
 
 // Whether the choice is made by a value that the task can tell.
-inline bool tells(Choice choice) { return choice != Choice::none && choice != Choice::mask; }
+inline bool tells(Choice choice) { return choice != Choice::none; }
 
 // Tells what the call touched. `stack`: the arguments as CPU tensors, whose memory lies `delta` bytes from the device's addresses. Never throws; a
 // choice that is too long to tell stays untold.

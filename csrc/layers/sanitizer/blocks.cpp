@@ -151,6 +151,16 @@ void State::host_reused(void* address, uint64_t bytes, uint64_t tag) {
   allocated(nullptr, address, bytes, bytes, tag, true, true);
 }
 
+void State::adopt_host(const void* address) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!blocks_in(number(address), number(address) + 1).empty()) return;
+  }
+  void* base = nullptr;
+  uint64_t bytes = 0;
+  if (below_->host_query(address, &base, &bytes) == OPENREG_OK) allocated(nullptr, base, bytes, bytes, 0, true, true);
+}
+
 std::vector<LiveBlock> State::live_blocks() {
   std::vector<LiveBlock> all;
   std::lock_guard<std::mutex> lock(mutex_);
@@ -193,20 +203,23 @@ void State::read_contents(const std::shared_ptr<const Launch>& launch, const Ope
   }
 }
 
-void State::write_contents(const Operand& operand) {
+void State::write_contents(const Operand& operand, std::vector<Written>* first) {
   if (operand.set.empty()) return;
   for (Block* block : blocks_in(operand.set.begin, operand.set.end)) {
     if (!block->live || block->host || block->known_contents) continue;
-    const bool added = !operand.some && for_each_run(operand.set, kMostRuns, [&](uintptr_t begin, uintptr_t end) {
-      block->written.add(std::max(begin, block->begin), std::min(end, block->end));
-    });
+    const auto write = [&](uintptr_t begin, uintptr_t end) {
+      begin = std::max(begin, block->begin);
+      end = std::min(end, block->end);
+      block->written.for_each_missing(begin, end, [&](uintptr_t from, uintptr_t to) { first->push_back({block->owner->number, from, to}); });
+      block->written.add(begin, end);
+    };
     // Which of the elements were written is not known, or too much to keep: all of them may have been.
-    if (!added) block->written.add(std::max(operand.set.begin, block->begin), std::min(operand.set.end, block->end));
+    if (operand.some || !for_each_run(operand.set, kMostRuns, write)) write(operand.set.begin, operand.set.end);
   }
 }
 
 // A copy of bytes moves what is known of them, so that copying memory that nobody has written is no mistake, and using the copy is.
-void State::move_contents(const Operand& from, const Operand& to) {
+void State::move_contents(const Operand& from, const Operand& to, std::vector<Written>* first) {
   const auto device_block = [&](const Operand& operand) -> Block* {
     for (Block* block : blocks_in(operand.set.begin, operand.set.end)) {
       if (block->live && !block->host) return block;
@@ -216,13 +229,17 @@ void State::move_contents(const Operand& from, const Operand& to) {
   Block* source = device_block(from);
   Block* target = device_block(to);
   if (target == nullptr || target->known_contents) return;
-  if (source == nullptr || source->known_contents || !from.set.dense() || !to.set.dense()) return write_contents(to);
+  if (source == nullptr || source->known_contents || !from.set.dense() || !to.set.dense()) return write_contents(to, first);
   std::vector<std::pair<uintptr_t, uintptr_t>> parts;
   source->written.for_each(from.set.begin, from.set.end, [&](uintptr_t begin, uintptr_t end) {
     parts.push_back({begin - from.set.begin + to.set.begin, end - from.set.begin + to.set.begin});
   });
+  const ByteSet before = target->written;
   target->written.remove(to.set.begin, to.set.end);
-  for (const auto& [begin, end] : parts) target->written.add(begin, std::min(end, target->end));
+  for (const auto& [begin, end] : parts) {
+    before.for_each_missing(begin, std::min(end, target->end), [&](uintptr_t low, uintptr_t high) { first->push_back({target->owner->number, low, high}); });
+    target->written.add(begin, std::min(end, target->end));
+  }
 }
 
 }  // namespace openreg::layers::sanitizer

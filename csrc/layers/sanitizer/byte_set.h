@@ -52,6 +52,18 @@ class ByteSet {
     return before->second < end ? before->second : end;
   }
 
+  // Calls f(begin, end) for the parts of [begin, end) that are not in the set.
+  template <class F>
+  void for_each_missing(uintptr_t begin, uintptr_t end, F&& f) const {
+    while (begin < end) {
+      const uintptr_t from = first_missing(begin, end);
+      if (from == end) return;
+      const auto next = intervals_.upper_bound(from);
+      begin = next == intervals_.end() || next->first > end ? end : next->first;
+      f(from, begin);
+    }
+  }
+
   // Whether any address of [begin, end) is in the set.
   bool touches(uintptr_t begin, uintptr_t end) const {
     auto next = intervals_.lower_bound(begin);

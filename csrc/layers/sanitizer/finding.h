@@ -13,6 +13,7 @@ enum Mode : uint32_t {
   kInit = 4u,      // memory read that nobody has written
   kBounds = 8u,    // an access outside of its allocation
   kLeaks = 16u,    // an allocation that nobody gave back
+  kPoison = 32u,   // finds nothing itself: fresh memory gets a pattern, so that values show who reads it
 };
 
 // One call that touches memory. Stacks are tags of launch descriptors, which whoever made them resolves.

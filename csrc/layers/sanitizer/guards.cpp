@@ -69,6 +69,7 @@ void State::check_guard(openreg_stream stream, const void* address, const char* 
     if (stream == nullptr) {
       if (block->owner->home == kHost) return;
       stream = streams_[block->owner->home].handle;
+      if (stream == nullptr) return;  // destroyed
     }
     const uint32_t number = number_of(stream);
     intptr_t delta = 0;

@@ -8,6 +8,7 @@ namespace openreg::layers::sanitizer {
 namespace {
 
 constexpr size_t kMostUses = 256;         // per block; beyond it the oldest are forgotten
+constexpr uint64_t kAbandoned = 1024;     // calls after which one that was announced and never made is given up
 constexpr size_t kMostSuspicions = 1024;  // likewise: what is old and undecided may never be told
 
 // Whether an access that has come later makes the earlier one superfluous: whoever is ordered after the later one is ordered after both.
@@ -47,12 +48,23 @@ uint32_t State::number_of(openreg_stream stream) {
   return entry->second;
 }
 
-void State::launch(openreg_stream stream, const char* name, uint64_t tag, std::vector<Operand> operands, bool raw_copy) {
+std::shared_ptr<Launch> State::announce(openreg_stream stream, const char* name, uint64_t tag, std::vector<Operand> operands, bool raw_copy) {
   auto launch = std::make_shared<Launch>();
   launch->name = name ? name : "unnamed";
   launch->tag = tag;
   launch->raw_copy = raw_copy;
   launch->operands = std::move(operands);
+  if ((modes() & (kLifetime | kBounds)) == 0 || capture_of(stream) != 0) return launch;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    launch->stream = number_of(stream);
+    for (const Operand& operand : launch->operands) examine(*launch, operand);
+  }
+  deliver();
+  return launch;
+}
+
+void State::accepted(openreg_stream stream, const std::shared_ptr<Launch>& launch) {
   if (const uint64_t capture = capture_of(stream)) return captured_launch(capture, stream, launch);
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -70,12 +82,45 @@ void State::add_launch(const std::shared_ptr<const Launch>& launch, const Clock&
   const auto& all = launch->operands;
   for (uint32_t i = 0; i < all.size(); ++i) touch(launch, i, now);
   if (!has(kInit)) return;
-  if (launch->raw_copy && all.size() == 2) return move_contents(all[1], all[0]);
-  for (const Operand& operand : all) {
-    if (!operand.write) read_contents(launch, operand);
+  std::vector<Written> first;
+  if (launch->raw_copy && all.size() == 2) {
+    move_contents(all[1], all[0], &first);
+  } else {
+    for (const Operand& operand : all) {
+      if (!operand.write) read_contents(launch, operand);
+    }
+    for (const Operand& operand : all) {
+      if (operand.write) write_contents(operand, &first);
+    }
   }
-  for (const Operand& operand : all) {
-    if (operand.write) write_contents(operand);
+  if (!launch->replayed && (launch->task != 0 || !first.empty())) unsettled_.push_back({launch, now, std::move(first)});
+}
+
+// What is wrong with the launch alone, whatever happened before.
+void State::examine(const Launch& launch, const Operand& touched) {
+  if (touched.set.empty() || touched.some) return;
+  for (const Block* block : blocks_in(touched.set.begin, touched.set.end)) {
+    if (!block->live && has(kLifetime)) {
+      const bool inside = touched.set.begin >= block->begin && touched.set.end <= block->end;
+      const Footprint all = Footprint::bytes(reinterpret_cast<void*>(block->begin), block->end - block->begin);
+      if (!inside && overlap(touched.set, all) != Overlap::yes) continue;
+      Finding finding;
+      finding.mode = kLifetime;
+      finding.sentence = std::string(launch.name) + " uses memory that was freed before the call.";
+      finding.accesses.push_back(describe(launch, touched));
+      describe(*block->owner, &finding);
+      finding.remedy = "Keep a reference to the tensor, or to its storage, until this call.";
+      add(std::move(finding), launch.tag, block->owner->free_tag);
+    } else if (block->live && has(kBounds) && touched.set.begin >= block->begin && touched.set.end > block->usable_end() && touched.set.exact) {
+      Finding finding;
+      finding.mode = kBounds;
+      finding.sentence = std::string(launch.name) + " is given elements up to " + std::to_string(touched.set.end - block->usable_end()) +
+                         " bytes past the end of their allocation.";
+      finding.accesses.push_back(describe(launch, touched));
+      describe(*block->owner, &finding);
+      finding.remedy = "Make the view of a storage that has these elements, or shrink the view.";
+      add(std::move(finding), launch.tag, block->owner->allocation_tag);
+    }
   }
 }
 
@@ -84,35 +129,7 @@ void State::touch(const std::shared_ptr<const Launch>& launch, uint32_t operand,
   if (touched.set.empty()) return;
   for (Block* block : blocks_in(touched.set.begin, touched.set.end)) {
     if (block->host) host_uses_.store(true, std::memory_order_relaxed);
-    const Use use{launch, operand, block->owner};
-    const bool inside = touched.set.begin >= block->begin && touched.set.end <= block->end;
-    if (!block->live && launch->replayed) {
-      if (modes() & (kRaces | kLifetime)) compare(*block, use, now);
-      continue;
-    }
-    if (!block->live) {
-      const Footprint mine = Footprint::bytes(reinterpret_cast<void*>(block->begin), block->end - block->begin);
-      if (!has(kLifetime) || touched.some || (!inside && overlap(touched.set, mine) != Overlap::yes)) continue;
-      Finding finding;
-      finding.mode = kLifetime;
-      finding.sentence = std::string(launch->name) + " uses memory that was freed before the call.";
-      finding.accesses.push_back(describe(*launch, touched));
-      describe(*block->owner, &finding);
-      finding.remedy = "Keep a reference to the tensor, or to its storage, until this call.";
-      add(std::move(finding), launch->tag, block->owner->free_tag);
-      continue;
-    }
-    if (has(kBounds) && touched.set.begin >= block->begin && touched.set.end > block->usable_end() && !touched.some && touched.set.exact) {
-      Finding finding;
-      finding.mode = kBounds;
-      finding.sentence = std::string(launch->name) + " is given elements up to " + std::to_string(touched.set.end - block->usable_end()) +
-                         " bytes past the end of their allocation.";
-      finding.accesses.push_back(describe(*launch, touched));
-      describe(*block->owner, &finding);
-      finding.remedy = "Make the view of a storage that has these elements, or shrink the view.";
-      add(std::move(finding), launch->tag, block->owner->allocation_tag);
-    }
-    if (modes() & (kRaces | kLifetime)) compare(*block, use, now);
+    if ((block->live || launch->replayed) && (modes() & (kRaces | kLifetime)) != 0) compare(*block, {launch, operand, block->owner}, now);
   }
 }
 
@@ -194,6 +211,15 @@ void State::forget_event(openreg_event event) {
   events_.erase(event);
 }
 
+// Its number stays with what it did; the handle may come back as another stream.
+void State::forget_stream(openreg_stream stream) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = numbers_.find(stream);
+  if (found == numbers_.end()) return;
+  streams_[found->second].handle = nullptr;
+  numbers_.erase(found);
+}
+
 Clock State::clock_of(openreg_stream stream) {
   std::lock_guard<std::mutex> lock(mutex_);
   return streams_[number_of(stream)].clock;
@@ -214,13 +240,32 @@ Clock State::clock_of_device(int32_t device) {
   return all;
 }
 
-void State::host_waited(const Clock& clock) {
+void State::host_waited(const Clock& clock, bool failed) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (has(kInit)) settle(clock, failed);
     host_.join(clock);
     if (!suspicions_.empty()) decide();
   }
   deliver();
+}
+
+uint64_t State::new_mark(openreg_stream stream) {
+  if (capture_of(stream) != 0) return 0;
+  std::lock_guard<std::mutex> lock(mutex_);
+  marks_[++last_mark_] = streams_[number_of(stream)].clock;
+  return last_mark_;
+}
+
+void State::reached(uint64_t mark) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = marks_.find(mark);
+  if (found != marks_.end()) host_.join(found->second);
+}
+
+void State::forget_mark(uint64_t mark) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  marks_.erase(mark);
 }
 
 void State::host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag) {
@@ -256,28 +301,43 @@ bool State::is_host_block(const void* address) {
 
 uint64_t State::new_token() {
   std::lock_guard<std::mutex> lock(mutex_);
-  promises_.emplace(++tokens_, std::make_shared<Told>());
-  return tokens_;
+  const uint64_t token = ++tokens_;
+  if (token % kAbandoned == 0) {  // tasks that were skipped, calls that were refused
+    std::erase_if(promises_, [&](const auto& entry) { return entry.second.kept != nullptr ? entry.first + kAbandoned < token : entry.second.told.expired(); });
+  }
+  const auto told = std::make_shared<Told>();
+  promises_.emplace(token, Promise{told, told});
+  return token;
 }
 
 std::shared_ptr<Told> State::promise(uint64_t token) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = promises_.find(token);
-  return found == promises_.end() ? nullptr : found->second;
+  if (found == promises_.end()) return nullptr;
+  const std::shared_ptr<Told> told = found->second.told.lock();
+  found->second.kept = nullptr;  // the operand's from now on
+  return told;
 }
 
 void State::touched(uint64_t token, std::vector<Footprint> sets) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = promises_.find(token);
   if (found == promises_.end()) return;
-  found->second->sets = std::move(sets);
-  found->second->known = true;
+  if (const auto told = found->second.told.lock()) {
+    told->sets = std::move(sets);
+    told->known = true;
+  }
   promises_.erase(found);
 }
 
 void State::untold(uint64_t token) {
   std::lock_guard<std::mutex> lock(mutex_);
   promises_.erase(token);
+}
+
+size_t State::promises() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return promises_.size();
 }
 
 }  // namespace openreg::layers::sanitizer

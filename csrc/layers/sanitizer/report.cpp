@@ -86,6 +86,11 @@ std::vector<Finding> State::take_findings() {
   return std::exchange(findings_, {});
 }
 
+void State::tell_again() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  seen_.clear();
+}
+
 std::vector<Finding> State::possible_findings() {
   std::lock_guard<std::mutex> lock(mutex_);
   decide();

@@ -21,6 +21,9 @@ void State::reset(uint32_t modes) {
   graphs_.clear();
   captures_ = 0;
   promises_.clear();
+  marks_.clear();
+  unsettled_.clear();
+  failed_tasks_.clear();
   suspicions_.clear();
   findings_.clear();
   seen_.clear();
@@ -29,6 +32,7 @@ void State::reset(uint32_t modes) {
 void set_stream_names(std::string (*name)(openreg_stream)) { state().set_stream_names(name); }
 void set_listener(void (*listener)()) { state().set_listener(listener); }
 std::vector<Finding> take_findings() { return state().take_findings(); }
+void tell_again() { state().tell_again(); }
 std::vector<Finding> possible_findings() { return state().possible_findings(); }
 
 void expect_runtime_blocks(bool expected) { state().expect_runtime_blocks(expected); }
@@ -54,6 +58,10 @@ void host_access(const char* name, const Footprint& set, bool write, const char*
 
 bool is_host_block(const void* address) { return state().is_host_block(address); }
 bool watches_host_memory() noexcept { return state().watches_host(); }
+uint64_t new_mark(openreg_stream stream) { return state().new_mark(stream); }
+void reached(uint64_t mark) { state().reached(mark); }
+void forget_mark(uint64_t mark) { state().forget_mark(mark); }
+size_t open_promises() { return state().promises(); }
 uint64_t new_token() { return state().new_token(); }
 void touched(uint64_t token, std::vector<Footprint> sets) { state().touched(token, std::move(sets)); }
 void untold(uint64_t token) { state().untold(token); }

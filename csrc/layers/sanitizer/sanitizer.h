@@ -26,6 +26,9 @@ namespace openreg::layers::sanitizer {
 
 const openreg_driver* stack(const openreg_driver* below);
 
+// The layer's table, whether it is stacked or not.
+const openreg_driver& stacked_table();
+
 // Which modes look at calls, a set of Mode. Switching forgets everything. Call it while no device has work, not from a task.
 void set_modes(uint32_t modes);
 
@@ -37,6 +40,9 @@ void set_listener(void (*listener)());
 
 // Findings since the last call, certain ones only. Any thread.
 std::vector<Finding> take_findings();
+
+// Tells of mistakes again that were told once already.
+void tell_again();
 
 // Pairs of calls that may race, as far as they are not decided by now.
 std::vector<Finding> possible_findings();
@@ -80,12 +86,21 @@ bool is_host_block(const void* address);
 // Whether host_access has anything to look at. Hot.
 bool watches_host_memory() noexcept;
 
+// A point of the stream, after what it has enqueued by now, that a task of the program reaches (reached) and tells other threads of in a way that the
+// sanitizer does not see: what comes before it counts as waited for from then on. 0 in a capture, for which nothing is kept.
+uint64_t new_mark(openreg_stream stream);
+void reached(uint64_t mark);
+void forget_mark(uint64_t mark);
+
 // Announces a launch whose task will tell what it touched; goes into openreg_operand.token.
 uint64_t new_token();
 // The elements that an operand marked OPENREG_OPERAND_SOME has touched. From the task.
 void touched(uint64_t token, std::vector<Footprint> sets);
 // The task cannot tell.
 void untold(uint64_t token);
+
+// How many announced launches have neither told nor ended. For tests.
+size_t open_promises();
 
 // Blocks in use. The host's are left out.
 struct LiveBlock {
@@ -99,6 +114,13 @@ std::vector<LiveBlock> live_blocks();
 
 // The least length of a guard zone: in bounds mode the runtime adds it to the size of a block.
 constexpr uint64_t kGuardBytes = 512;
+
+// Poison: two bytes, over and over. They are NaN in every floating-point type of one byte or more that has one there (not float8_e8m0fnu and the fnuz types),
+// and integers get 32767, 2147450879 or 9223231297218904063.
+constexpr uint8_t kPoisonBytes[2] = {0xFF, 0x7F};
+
+// Enqueues the pattern into fresh memory, unseen by this layer. `driver` is whose launches to use; when it is this layer's table, the one below.
+openreg_status poison(const openreg_driver& driver, openreg_stream stream, void* address, uint64_t bytes);
 
 // Looks at every guard zone, in stream order; the host waits for the devices afterwards.
 void check_guards();

@@ -46,6 +46,7 @@ constexpr uint32_t kHost = ~0u;  // as the stream of an access by the host itsel
 struct Launch {
   const char* name = nullptr;
   uint64_t tag = 0;
+  uint64_t task = 0;  // names the task to whoever sees it fail; 0: nobody looks
   uint32_t stream = 0;
   uint64_t tick = 0;
   bool raw_copy = false;  // moves bytes from the second operand to the first
@@ -99,22 +100,37 @@ class State {
   void deliver();
 
   // ---- Order: order.cpp
-  void launch(openreg_stream stream, const char* name, uint64_t tag, std::vector<Operand> operands, bool raw_copy);
+  // Before the driver gets a launch: mistakes that it makes by itself are told, because it may not survive them.
+  std::shared_ptr<Launch> announce(openreg_stream stream, const char* name, uint64_t tag, std::vector<Operand> operands, bool raw_copy);
+  // The driver has accepted it. Launches that it refuses touch nothing.
+  void accepted(openreg_stream stream, const std::shared_ptr<Launch>& launch);
   void record(openreg_event event, openreg_stream stream);
   void wait(openreg_stream stream, openreg_event event);
   void forget_event(openreg_event event);
+  void forget_stream(openreg_stream stream);
   Clock clock_of(openreg_stream stream);
   Clock clock_of(openreg_event event);
   Clock clock_of_device(int32_t device);
-  void host_waited(const Clock& clock);
+  // The host has waited for what the clock covers. `failed`: and was told that a task failed.
+  void host_waited(const Clock& clock, bool failed = false);
+  // A point of the stream that a task will reach: what comes before it the host knows from then on.
+  uint64_t new_mark(openreg_stream stream);
+  void reached(uint64_t mark);
+  void forget_mark(uint64_t mark);
   void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag);
   bool is_host_block(const void* address);
   bool watches_host() const { return host_uses_.load(std::memory_order_relaxed); }
   uint64_t new_token();
   void touched(uint64_t token, std::vector<Footprint> sets);
   void untold(uint64_t token);
+  size_t promises();  // that are open
   // Fills an operand's promise to tell more.
   std::shared_ptr<Told> promise(uint64_t token);
+
+  // ---- Tasks that failed, and those that were skipped after them: failures.cpp
+  uint64_t new_task() { return ++tasks_; }
+  void task_failed(uint64_t task);
+  void device_was_reset(int32_t device);
 
   // ---- Graphs: graphs.cpp
   // The capture that the stream is in, 0 for none.
@@ -139,6 +155,8 @@ class State {
   // A launch has not said what it touches.
   void contents_unknown();
   void host_reused(void* address, uint64_t bytes, uint64_t tag);
+  // Pinned memory of before the modes were switched on is a block from its first copy on.
+  void adopt_host(const void* address);
   std::vector<LiveBlock> live_blocks();
 
   // ---- Guard zones: guards.cpp
@@ -151,6 +169,7 @@ class State {
   // ---- Findings: report.cpp
   std::vector<Finding> take_findings();
   std::vector<Finding> possible_findings();
+  void tell_again();
 
  private:
   struct Stream {
@@ -172,20 +191,39 @@ class State {
   struct Suspicion {
     Use first, second;
   };
+  // What a task has yet to tell: kept for the launch, which may still be on its way, and then only watched.
+  struct Promise {
+    std::shared_ptr<Told> kept;
+    std::weak_ptr<Told> told;
+  };
+  // Bytes of a block that a launch wrote first.
+  struct Written {
+    uint64_t number;  // of the allocation
+    uintptr_t begin, end;
+  };
+  // A launch that the host has not waited for, and what counts as written because of it.
+  struct Unsettled {
+    std::shared_ptr<const Launch> launch;
+    Clock clock;
+    std::vector<Written> written;
+  };
   using Blocks = std::map<uintptr_t, Block>;
 
   uint32_t number_of(openreg_stream stream);
   void forget_captured(openreg_event event);
   std::vector<Block*> blocks_in(uintptr_t begin, uintptr_t end);
   Block* block_at(const void* address);
+  void examine(const Launch& launch, const Operand& touched);
   void add_launch(const std::shared_ptr<const Launch>& launch, const Clock& now);
   void touch(const std::shared_ptr<const Launch>& launch, uint32_t operand, const Clock& now);
+  void settle(const Clock& clock, bool failed);
+  void forget_written(const std::vector<Written>& written);
   void compare(Block& block, const Use& use, const Clock& now);
   void judge(const Use& first, const Use& second);
   void decide();
   void read_contents(const std::shared_ptr<const Launch>& launch, const Operand& operand);
-  void write_contents(const Operand& operand);
-  void move_contents(const Operand& from, const Operand& to);
+  void write_contents(const Operand& operand, std::vector<Written>* first);
+  void move_contents(const Operand& from, const Operand& to, std::vector<Written>* first);
   Finding conflict(const Use& first, const Use& second, bool possible);
   void add(Finding finding, uint64_t first_tag, uint64_t second_tag);
   Access describe(const Launch& launch, const Operand& operand);
@@ -196,6 +234,7 @@ class State {
   std::atomic<bool> host_uses_{false};
   std::atomic<bool> undelivered_{false};
   std::atomic<int> captures_{0};
+  std::atomic<uint64_t> tasks_{0};
   const openreg_driver* below_ = nullptr;
   std::string (*stream_name_)(openreg_stream) = nullptr;
   void (*listener_)() = nullptr;
@@ -211,7 +250,11 @@ class State {
   Blocks blocks_;
   uint64_t allocations_ = 0;
   uint64_t tokens_ = 0;
-  std::unordered_map<uint64_t, std::shared_ptr<Told>> promises_;
+  std::unordered_map<uint64_t, Promise> promises_;
+  std::unordered_map<uint64_t, Clock> marks_;
+  uint64_t last_mark_ = 0;
+  std::vector<Unsettled> unsettled_;  // in init mode
+  std::set<uint64_t> failed_tasks_;
   std::vector<Suspicion> suspicions_;
   std::vector<Finding> findings_;
   std::set<std::tuple<std::string, uint64_t, uint64_t>> seen_;  // what was found already

@@ -1,4 +1,7 @@
 // The layer's table: every entry tells the state and forwards to the driver.
+#include <algorithm>
+#include <cstring>
+
 #include "layers/layer.h"
 #include "layers/sanitizer/sanitizer.h"
 #include "layers/sanitizer/state.h"
@@ -72,24 +75,62 @@ std::vector<uintptr_t> written_addresses(const std::vector<Operand>& operands) {
 }
 
 template <class Forward>
-openreg_status launch(openreg_stream stream, const openreg_launch_desc* desc, Forward&& forward) {
+openreg_status launch(openreg_stream stream, const openreg_launch_desc* desc, uint64_t task, Forward&& forward) {
   std::vector<Operand> operands = operands_from(desc);
   const bool guarded = state().has(kBounds) && !state().captures_underway();
   const std::vector<uintptr_t> written = guarded ? written_addresses(operands) : std::vector<uintptr_t>();
-  if (desc == nullptr || desc->ranges == nullptr) state().contents_unknown();
-  if (!operands.empty()) state().launch(stream, name_of(desc, "unnamed"), tag_of(desc), std::move(operands), false);
+  std::shared_ptr<Launch> known;
+  if (!operands.empty() || task != 0) {
+    known = state().announce(stream, name_of(desc, "unnamed"), tag_of(desc), std::move(operands), false);
+    known->task = task;
+  }
   const openreg_status status = forward();
-  if (guarded && status == OPENREG_OK) state().check_written_guards(stream, written, name_of(desc, "unnamed"), tag_of(desc));
+  if (status != OPENREG_OK) return status;
+  if (desc == nullptr || desc->ranges == nullptr) state().contents_unknown();
+  if (known != nullptr) state().accepted(stream, known);
+  if (guarded) state().check_written_guards(stream, written, name_of(desc, "unnamed"), tag_of(desc));
   return status;
 }
 
 openreg_status launch_kernel(openreg_stream stream, openreg_kernel kernel, const openreg_geometry* geometry, const void* args, uint64_t size,
                              const openreg_launch_desc* desc) {
-  return launch(stream, desc, [&] { return below().launch_kernel(stream, kernel, geometry, args, size, desc); });
+  return launch(stream, desc, 0, [&] { return below().launch_kernel(stream, kernel, geometry, args, size, desc); });
+}
+
+// In front of a task's arguments while somebody wants to know whether it fails.
+struct alignas(16) Watched {
+  openreg_host_func fn;
+  void (*cleanup)(void*);
+  uint64_t task;
+};
+
+openreg_status run_watched(void* raw, openreg_error* error) {
+  const auto* watched = static_cast<const Watched*>(raw);
+  const openreg_status status = watched->fn(static_cast<char*>(raw) + sizeof(Watched), error);
+  if (status != OPENREG_OK) state().task_failed(watched->task);
+  return status;
+}
+
+void clean_watched(void* raw) {
+  if (const auto cleanup = static_cast<const Watched*>(raw)->cleanup) cleanup(static_cast<char*>(raw) + sizeof(Watched));
+}
+
+openreg_status launch_watched(openreg_stream stream, openreg_host_func fn, const void* args, uint64_t size, const openreg_launch_desc* desc) {
+  const uint64_t task = state().new_task();
+  const Watched watched = {fn, desc != nullptr ? desc->cleanup : nullptr, task};
+  std::vector<char> bytes(sizeof(Watched) + size);
+  std::memcpy(bytes.data(), &watched, sizeof(watched));
+  if (size != 0) std::memcpy(bytes.data() + sizeof(Watched), args, size);
+  openreg_launch_desc inner = {};
+  if (desc != nullptr) std::memcpy(&inner, desc, std::min<size_t>(desc->struct_size, sizeof(inner)));
+  inner.struct_size = sizeof(inner);
+  inner.cleanup = clean_watched;
+  return launch(stream, desc, task, [&] { return below().launch_host_func(stream, run_watched, bytes.data(), bytes.size(), &inner); });
 }
 
 openreg_status launch_host_func(openreg_stream stream, openreg_host_func fn, const void* args, uint64_t size, const openreg_launch_desc* desc) {
-  return launch(stream, desc, [&] { return below().launch_host_func(stream, fn, args, size, desc); });
+  if (state().has(kInit) && fn != nullptr && state().capture_of(stream) == 0) return launch_watched(stream, fn, args, size, desc);
+  return launch(stream, desc, 0, [&] { return below().launch_host_func(stream, fn, args, size, desc); });
 }
 
 openreg_status copy(openreg_stream stream, void* dst, int32_t dst_device, const void* src, int32_t src_device, uint64_t bytes,
@@ -98,23 +139,29 @@ openreg_status copy(openreg_stream stream, void* dst, int32_t dst_device, const 
   Operand to = bytes_operand(dst, bytes, true, desc);
   // Values that leave the device are used; but whoever copies bytes without saying what they are only moves them.
   const bool moves = dst_device >= 0 || from.dtype == nullptr;
-  state().launch(stream, name_of(desc, "copy"), tag_of(desc), {std::move(to), std::move(from)}, moves);
-  return below().copy(stream, dst, dst_device, src, src_device, bytes, desc);
+  if (src_device < 0) state().adopt_host(src);
+  if (dst_device < 0) state().adopt_host(dst);
+  const auto known = state().announce(stream, name_of(desc, "copy"), tag_of(desc), {std::move(to), std::move(from)}, moves);
+  const openreg_status status = below().copy(stream, dst, dst_device, src, src_device, bytes, desc);
+  if (status == OPENREG_OK) state().accepted(stream, known);
+  return status;
 }
 
 openreg_status fill(openreg_stream stream, void* dst, uint8_t value, uint64_t bytes, const openreg_launch_desc* desc) {
-  state().launch(stream, name_of(desc, "fill"), tag_of(desc), {bytes_operand(dst, bytes, true, desc)}, false);
-  return below().fill(stream, dst, value, bytes, desc);
+  const auto known = state().announce(stream, name_of(desc, "fill"), tag_of(desc), {bytes_operand(dst, bytes, true, desc)}, false);
+  const openreg_status status = below().fill(stream, dst, value, bytes, desc);
+  if (status == OPENREG_OK) state().accepted(stream, known);
+  return status;
 }
 
 // ---- Order ------------------------------------------------------------------
 
-bool finished(openreg_status status) { return status == OPENREG_OK || status == OPENREG_LAUNCH_FAILED; }
+bool failed(openreg_status status) { return status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST; }
 
 template <class Forward>
 openreg_status wait(const Clock& clock, Forward&& forward) {
   const openreg_status status = forward();
-  if (finished(status) && !is_unobserved()) state().host_waited(clock);
+  if (!is_unobserved() && (status == OPENREG_OK || failed(status))) state().host_waited(clock, failed(status));
   return status;
 }
 
@@ -160,6 +207,11 @@ openreg_status event_destroy(openreg_event event) {
   return below().event_destroy(event);
 }
 
+openreg_status stream_destroy(openreg_stream stream) {
+  state().forget_stream(stream);
+  return below().stream_destroy(stream);
+}
+
 // ---- Graphs -----------------------------------------------------------------
 
 uint64_t number_of_capture(openreg_stream stream) {
@@ -195,6 +247,12 @@ openreg_status graph_destroy(openreg_graph graph) {
 openreg_status graph_update(openreg_graph graph, openreg_graph source) {
   const openreg_status status = below().graph_update(graph, source);
   if (status == OPENREG_OK) state().update_graph(graph, source);
+  return status;
+}
+
+openreg_status device_reset(int32_t device) {
+  const openreg_status status = below().device_reset(device);
+  if (status == OPENREG_OK) state().device_was_reset(device);
   return status;
 }
 
@@ -248,6 +306,8 @@ bool is_unobserved() noexcept { return unobserved_depth > 0; }
 Unobserved::Unobserved() noexcept { ++unobserved_depth; }
 Unobserved::~Unobserved() { --unobserved_depth; }
 
+const openreg_driver& stacked_table() { return table; }
+
 const openreg_driver* stack(const openreg_driver* under) {
   static const openreg_driver* stacked = nullptr;
   if (stacked == under) return &table;  // others may be inside of it
@@ -267,11 +327,13 @@ const openreg_driver* stack(const openreg_driver* under) {
   table.event_query = event_query;
   table.event_synchronize = event_synchronize;
   table.event_destroy = event_destroy;
+  table.stream_destroy = stream_destroy;
   table.mem_alloc = mem_alloc;
   table.mem_free = mem_free;
   if (table.mem_unmap != nullptr) table.mem_unmap = mem_unmap;
   table.host_alloc = host_alloc;
   table.host_free = host_free;
+  if (table.device_reset != nullptr) table.device_reset = device_reset;
   if (table.capture_begin != nullptr && table.stream_capture_info != nullptr) {
     table.capture_begin = capture_begin;
     table.capture_end = capture_end;
