@@ -140,6 +140,23 @@ def test_a_failure_is_a_failure_with_arguments_and_a_cleanup(device, two):
     assert seen == [("task", 42), ("cleanup", 42)]
 
 
+def test_a_reset_device_has_undefined_memory_and_nothing_that_runs(device, two):
+    device.library.sanitize(layered.INIT | layered.RACES)
+    base = device.alloc(1 << 16)
+    device.library.expect_runtime_blocks(1)
+    device.library.block_allocated(two[0], c.c_void_p(base), c.c_uint64(1024), c.c_uint64(1024))
+    device.use(two[0], (base, 64, 1))
+    device.ok(device.device_lose(0, b"a test"))
+    assert device.device_synchronize(0, hal.NEVER, None) == hal.DEVICE_LOST
+    device.use(two[0], (base, 1024, 1), status=hal.DEVICE_LOST)
+    device.ok(device.device_reset(0))
+    device.use(two[1], (base, 64, 0))
+    assert modes(device) == ["init"]
+    device.use(two[1], (base, 64, 1))
+    assert not device.findings()
+    device.library.expect_runtime_blocks(0)
+
+
 # ---- What tasks promise to tell -----------------------------------------------
 
 
