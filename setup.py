@@ -40,7 +40,7 @@ try:
 except ImportError as error:
     refuse(f"torch cannot be imported ({error}). Use `pip install .`, which brings its own, or install torch 2.13 to 2.15 first.")
 
-from setuptools import Extension, setup  # noqa: E402  (after the checks above, so that their sentence comes first)
+from setuptools import Extension, find_packages, setup  # noqa: E402  (after the checks above, so that their sentence comes first)
 
 TORCH_MINOR = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
 if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
@@ -49,7 +49,7 @@ if not SUPPORTED_TORCH[0] <= TORCH_MINOR <= SUPPORTED_TORCH[1]:
 DRIVER_SOURCES = {
     "sim": """
         capture compute_slots copy device driver event executor failure fault_report graph host_memory ipc launch memory options process
-        random_schedule recovery reservation schedule schedule_log shared_event status stream trace trace_calls worker
+        random_schedule recovery reservation schedule schedule_log shared_event status stream trace trace_calls usage worker
     """,
     "null": """
         copy device driver event host_memory launch memory status stream
@@ -61,7 +61,7 @@ TORCH_SOURCES = """
     layers/sanitizer/sanitizer layers/sanitizer/table
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
-    runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream
+    runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream runtime/sync_debug
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/host_access aten/layer_norm
     aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
     aten/softmax aten/tensor_split aten/windows
@@ -210,6 +210,9 @@ setup(
     version=VERSION,
     # expecttest: torch.testing's operator database, which the conformance run reads, imports it.
     install_requires=[f"torch=={TORCH_MINOR[0]}.{TORCH_MINOR[1]}.*", "numpy", "expecttest", 'tomli; python_version < "3.11"'],
+    # pytest imports the plugin's options in every run; as a package of their own they bring neither torch nor this package with them.
+    packages=[*find_packages(include=["torch_openreg*"]), "torch_openreg_pytest"],
+    package_dir={"torch_openreg_pytest": "torch_openreg/testing/pytest_options"},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAll},
     package_data={"torch_openreg": ["py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml", "cli/memory/page.*"]},

@@ -22,8 +22,10 @@ import sys
 from torch_openreg.driver import configure
 
 __version__: str
+api_gaps: dict[str, str]  # public names of torch.xpu and torch.cuda that torch.openreg lacks -> why
+api_names: dict[str, str]  # names that carry the other device's in them -> the names here
 
-__all__ = ["configure", "get_include", "get_lib_dir", "load", "load_error"]
+__all__ = ["api_gaps", "api_names", "configure", "get_include", "get_lib_dir", "load", "load_error"]
 
 _loading = False
 _loaded = False
@@ -107,6 +109,10 @@ def __getattr__(name: str) -> object:
         from torch_openreg.version import package_version
 
         return package_version()
+    if name in ("api_gaps", "api_names"):
+        from torch_openreg import api
+
+        return api.GAPS if name == "api_gaps" else api.NAMES
     raise AttributeError(f"module 'torch_openreg' has no attribute '{name}'")
 
 

@@ -75,7 +75,7 @@ def configure(
     if devices is not None:
         changes["devices"] = _parse_devices("devices", devices)
     if memory is not None:
-        changes["memory"] = _parse_memory("memory", memory)
+        changes["memory"] = parse_memory("memory", memory)
     if schedule is not None:
         changes["schedule"] = _parse_schedule("schedule", schedule)
     if _extension is not None and _extension.is_initialized():
@@ -93,7 +93,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if environ.get("OPENREG_DEVICES"):
         options["devices"] = _parse_devices("OPENREG_DEVICES", environ["OPENREG_DEVICES"])
     if environ.get("OPENREG_MEMORY"):
-        options["memory"] = _parse_memory("OPENREG_MEMORY", environ["OPENREG_MEMORY"])
+        options["memory"] = parse_memory("OPENREG_MEMORY", environ["OPENREG_MEMORY"])
     if environ.get("OPENREG_SCHEDULE"):
         options["schedule"] = _parse_schedule("OPENREG_SCHEDULE", environ["OPENREG_SCHEDULE"])
     if environ.get("OPENREG_SCHEDULE_LOG"):
@@ -221,7 +221,8 @@ def _parse_kernel_view(source: str, value: str) -> str:
     return value
 
 
-def _parse_memory(source: str, value: int | str) -> str:
+def parse_memory(source: str, value: int | str) -> str:
+    """The number of bytes in "8GiB", "512MiB" or a plain number, as text. ValueError, naming the source, for anything else."""
     number = _whole_number(value)
     if number is None and isinstance(value, str):
         match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", value.strip())

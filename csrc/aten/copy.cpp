@@ -26,6 +26,7 @@
 #include "runtime/host_allocator.h"
 #include "runtime/launch.h"
 #include "runtime/stream.h"
+#include "runtime/sync_debug.h"
 
 namespace openreg {
 
@@ -107,6 +108,7 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
     note_tensor(dst, Touch::writes);
     return copy_inline(stream, dst.mutable_data_ptr(), source, bytes);
   }
+  if (!non_blocking) before_host_wait("openreg::copy_from_host");
   note_copy(dst, src);
   launch_copy(stream, "openreg::copy_from_host", dst.mutable_data_ptr(), dst.device(), source, src.device(), bytes);
   if (pinned) watch_host_operators();
@@ -118,6 +120,7 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
 void raw_to_host(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
   const c10::Stream stream = current_stream(src.device().index());
   void* destination = dst.mutable_data_ptr();
+  if (!non_blocking) before_host_wait("openreg::copy_to_host");
   note_copy(dst, src);
   launch_copy(stream, "openreg::copy_to_host", destination, dst.device(), src.const_data_ptr(), src.device(), dst.nbytes());
   if (is_pinned(destination)) watch_host_operators();
@@ -191,6 +194,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& self, const at::Tensor& dst) {
 c10::Scalar local_scalar_dense(const at::Tensor& self) {
   static auto& counter = op_stats::counter("aten::_local_scalar_dense");
   check_memory(self);
+  before_host_wait("aten::_local_scalar_dense");
   const auto side = std::make_shared<HostSide>();
   char* value = side->scalar;
   TORCH_INTERNAL_ASSERT(self.itemsize() <= sizeof(side->scalar));

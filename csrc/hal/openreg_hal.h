@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 #define OPENREG_HAL_MAJOR 1
-#define OPENREG_HAL_MINOR 4
+#define OPENREG_HAL_MINOR 5
 
 /* ---- Status ----------------------------------------------------------------
  * Values, never exceptions: nothing throws, aborts or exits across this line. */
@@ -112,6 +112,14 @@ typedef struct openreg_process {
   int64_t pid;
   uint64_t bytes; /* of device memory */
 } openreg_process;
+
+/* How busy a device is (1.5). The caller sets struct_size. */
+typedef struct openreg_usage {
+  uint32_t struct_size;
+  uint32_t busy_permille; /* the part of the window in which a task ran on the device, in 1/1000 */
+  uint32_t streams;       /* that exist */
+  uint32_t processes;     /* that use the driver, with or without memory of the device */
+} openreg_usage;
 
 /* A snapshot of one stream, for stall reports. The caller sets struct_size. */
 typedef struct openreg_stream_info {
@@ -484,6 +492,12 @@ typedef struct openreg_driver {
   /* (optional) Replaces the sink of trace records, null = none, and returns when no thread is in the one before. Operations that were queued
    * before give a record when they end; shutdown sets null after the last. INVALID_VALUE inside a sink. Default (null or UNSUPPORTED): no trace. */
   openreg_status (*trace_exchange)(openreg_trace_sink sink, void* context);
+
+  /* -- usage (1.5) -- */
+
+  /* (optional) Looks at the device for window_ns, at most ten seconds (0 = one look), and says how busy it was, over all processes of this user
+   * that the driver may look at. Blocks for the window. INVALID_VALUE for a longer one. Default (null or UNSUPPORTED): unknown. */
+  openreg_status (*device_usage)(int32_t device, uint64_t window_ns, openreg_usage* usage);
 } openreg_driver;
 
 /* The one exported symbol. Returns OK and the table (static storage of the driver), or UNSUPPORTED when the driver does not

@@ -7,6 +7,7 @@
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/launch.h"
+#include "runtime/sync_debug.h"
 
 namespace py = pybind11;
 
@@ -51,6 +52,22 @@ py::dict device_properties(int device) {
   return info;
 }
 
+// (part of the window in which the device was busy, streams, processes), or None when the driver does not know.
+py::object device_usage(int device, uint64_t window_ns) {
+  const openreg_driver& table = hal();
+  if (!has_entry(table, &openreg_driver::device_usage)) return py::none();
+  openreg_usage usage = {};
+  usage.struct_size = sizeof(usage);
+  openreg_status status;
+  {
+    py::gil_scoped_release no_gil;
+    status = table.device_usage(driver_device(device_index(device)), window_ns, &usage);
+  }
+  if (status == OPENREG_UNSUPPORTED) return py::none();
+  check(status, "Looking at the device's usage");
+  return py::make_tuple(usage.busy_permille / 1000.0, usage.streams, usage.processes);
+}
+
 }  // namespace
 
 void bind_device(py::module_& m) {
@@ -72,6 +89,9 @@ void bind_device(py::module_& m) {
         }));
   m.def("device_properties", wrap_pybind_function(device_properties));
   m.def("synchronize", wrap_pybind_function_no_gil([index](int device) { synchronize_device(index(device)); }));
+  m.def("device_usage", wrap_pybind_function(device_usage));
+  m.def("sync_debug_mode", []() { return static_cast<int>(sync_debug_mode()); });
+  m.def("set_sync_debug_mode", [](int mode) { set_sync_debug_mode(static_cast<SyncDebugMode>(mode)); });
   m.def("launch_blocking", []() { return launch_blocking(); });
 }
 

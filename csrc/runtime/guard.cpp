@@ -8,6 +8,7 @@
 #include "runtime/host_allocator.h"
 #include "runtime/interpreter_lock.h"
 #include "runtime/stream.h"
+#include "runtime/sync_debug.h"
 
 namespace openreg {
 
@@ -39,7 +40,10 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     const WithoutInterpreterLock released;
     return query_stream(stream);
   }
-  void synchronizeStream(const c10::Stream& stream) const override { synchronize_stream(stream); }
+  void synchronizeStream(const c10::Stream& stream) const override {
+    before_host_wait("Stream.synchronize");
+    synchronize_stream(stream);
+  }
   void synchronizeDevice(const c10::DeviceIndex device) const override {
     synchronize_device(device < 0 ? current_device() : device);
   }

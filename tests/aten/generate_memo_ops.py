@@ -54,7 +54,7 @@ ALSO = (
     "aten::index.Tensor aten::_index_put_impl_ aten::logsumexp.out aten::complex.out aten::polar.out aten::lerp_.Scalar aten::addcdiv_ aten::addcmul_ "
     "aten::masked_fill_.Scalar aten::masked_fill_.Tensor aten::kthvalue.values aten::frexp.Tensor_out aten::_cummax_helper aten::_cummin_helper "
     "aten::_logcumsumexp aten::_logcumsumexp.out aten::_cholesky_solve_helper aten::nanmedian.dim_values aten::median.dim_values "
-    "aten::_embedding_bag_forward_only aten::embedding_renorm_ aten::histogram.bins_tensor"
+    "aten::_embedding_bag_forward_only aten::embedding_renorm_ aten::histogram.bins_tensor aten::_assert_async aten::_assert_async.msg"
 ).split()
 
 

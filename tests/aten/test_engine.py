@@ -260,3 +260,15 @@ def test_warnings_of_the_cpu_arrive(device):
         expected = seen(lambda: call("cpu"))
         if expected:  # some of core's warnings come once per process
             assert seen(lambda: call(device)) in (expected, []), name
+
+
+def test_an_assertion_on_the_device_does_not_wait_and_fails_late(device):
+    good, bad = torch.ones((), dtype=torch.bool, device=device), torch.zeros((), dtype=torch.bool, device=device)
+    torch._assert_async(good, "the loss is too large")  # the first call waits
+    with torch.openreg.stream(torch.openreg.Stream(device)):
+        torch.openreg._sleep(100_000_000)
+        torch.openreg.reset_op_stats()
+        torch._assert_async(bad, "the loss is too large")
+        assert torch.openreg.op_stats()["aten::_assert_async.msg"]["waited"] == 0
+        with pytest.raises(torch.AcceleratorError, match="aten::_assert_async.msg failed on openreg.*the loss is too large"):
+            torch.openreg.synchronize(device)

@@ -177,3 +177,11 @@ AT(openreg_trace_record, address, 80);
 AT(openreg_trace_record, dst_device, 88);
 AT(openreg_trace_record, src_device, 92);
 AT(openreg_trace_record, status, 96);
+
+/* 1.5 */
+ENTRY(device_usage, 56);
+
+SIZE(openreg_usage, 16);
+AT(openreg_usage, busy_permille, 4);
+AT(openreg_usage, streams, 8);
+AT(openreg_usage, processes, 12);

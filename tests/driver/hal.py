@@ -42,6 +42,10 @@ class Process(c.Structure):
     _fields_ = [("pid", i64), ("bytes", u64)]
 
 
+class Usage(c.Structure):
+    _fields_ = [("struct_size", u32), ("busy_permille", u32), ("streams", u32), ("processes", u32)]
+
+
 class Range(c.Structure):
     _fields_ = [("base", ptr), ("bytes", u64), ("write", i32)]
 
@@ -132,12 +136,14 @@ ENTRIES = [  # name, argument types; every entry but last_message returns a stat
     ("device_lose", [i32, text]),
     ("device_reset", [i32]),
     ("trace_exchange", [ptr, ptr]),
+    ("device_usage", [i32, u64, P(Usage)]),
 ]
 OPTIONAL = {
     "mem_kernel_view", "mem_reserve", "mem_unreserve", "mem_map", "mem_unmap", "device_processes",
     "mem_export", "mem_import", "mem_close", "event_create_shared", "event_export", "event_import",
     "capture_begin", "capture_end", "stream_capture_info", "capture_exchange_mode", "graph_launch", "graph_destroy",
     "graph_update", "graph_dump", "option_exchange", "device_lose", "device_reset", "trace_exchange",
+    "device_usage",
 }  # fmt: skip
 
 

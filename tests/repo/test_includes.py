@@ -49,7 +49,8 @@ FORBIDDEN_SYSTEM_INCLUDES = {
 
 # Module of the package -> what it may import besides the standard library and itself.
 MAY_IMPORT = {
-    "torch_openreg": {"torch", "torch_openreg.driver", "torch_openreg.version", "torch_openreg.registration"},
+    "torch_openreg": {"torch", "torch_openreg.driver", "torch_openreg.version", "torch_openreg.registration", "torch_openreg.api"},
+    "torch_openreg.api": set(),
     "torch_openreg.driver": set(),
     "torch_openreg.version": {"torch", "torch_openreg._build_info"},
     "torch_openreg.registration": {

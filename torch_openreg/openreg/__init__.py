@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 
-from . import amp, memory, random, sanitizer
+from . import amp, graphs, memory, random, sanitizer, streams
 from .amp import get_amp_supported_dtype
 from .attention import flex_attention
 from .device import (
@@ -29,6 +29,7 @@ from .device import (
     get_device_capability,
     get_device_name,
     get_device_properties,
+    get_gencode_flags,
     is_available,
     is_bf16_supported,
     is_tf32_supported,
@@ -51,9 +52,11 @@ from .memory import (
     host_memory_stats_as_nested_dict,
     list_gpu_processes,
     max_memory_allocated,
+    max_memory_cached,
     max_memory_reserved,
     mem_get_info,
     memory_allocated,
+    memory_cached,
     memory_reserved,
     memory_snapshot,
     memory_stats,
@@ -61,6 +64,8 @@ from .memory import (
     memory_summary,
     reset_accumulated_host_memory_stats,
     reset_accumulated_memory_stats,
+    reset_max_memory_allocated,
+    reset_max_memory_cached,
     reset_peak_host_memory_stats,
     reset_peak_memory_stats,
     set_per_process_memory_fraction,
@@ -95,6 +100,8 @@ from .stream import (
     set_stream,
     stream,
 )
+from .sync_debug import get_sync_debug_mode, set_sync_debug_mode
+from .usage import clock_rate, device_memory_used, utilization
 
 __all__ = [
     "DeviceProperties",
@@ -111,6 +118,7 @@ __all__ = [
     "caching_allocator_disabled",
     "caching_allocator_enable",
     "can_device_access_peer",
+    "clock_rate",
     "current_device",
     "current_schedule",
     "current_stream",
@@ -118,6 +126,7 @@ __all__ = [
     "default_stream",
     "device",
     "device_count",
+    "device_memory_used",
     "device_of",
     "empty_cache",
     "flex_attention",
@@ -127,12 +136,15 @@ __all__ = [
     "get_device_capability",
     "get_device_name",
     "get_device_properties",
+    "get_gencode_flags",
     "get_per_process_memory_fraction",
     "get_rng_state",
     "get_rng_state_all",
     "get_stream_from_external",
+    "get_sync_debug_mode",
     "graph",
     "graph_pool_handle",
+    "graphs",
     "host_memory_stats",
     "host_memory_stats_as_nested_dict",
     "init",
@@ -148,10 +160,12 @@ __all__ = [
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",
+    "max_memory_cached",
     "max_memory_reserved",
     "mem_get_info",
     "memory",
     "memory_allocated",
+    "memory_cached",
     "memory_reserved",
     "memory_snapshot",
     "memory_stats",
@@ -161,6 +175,8 @@ __all__ = [
     "random",
     "reset_accumulated_host_memory_stats",
     "reset_accumulated_memory_stats",
+    "reset_max_memory_allocated",
+    "reset_max_memory_cached",
     "reset_op_stats",
     "reset_peak_host_memory_stats",
     "reset_peak_memory_stats",
@@ -173,13 +189,16 @@ __all__ = [
     "set_rng_state",
     "set_rng_state_all",
     "set_stream",
+    "set_sync_debug_mode",
     "stream",
+    "streams",
     "synchronize",
     "use_mem_pool",
+    "utilization",
 ]
 
 # Submodules that are also reachable as torch.openreg.<name>, in import statements too.
-_SUBMODULES = ("amp", "memory", "random", "sanitizer")
+_SUBMODULES = ("amp", "graphs", "memory", "random", "sanitizer", "streams")
 
 # torch.load resolves map_location="openreg" to the current device through this name.
 _utils = types.SimpleNamespace(_get_device_index=_get_device_index)

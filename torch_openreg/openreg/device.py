@@ -149,9 +149,14 @@ def get_arch_list() -> list[str]:
     return [_C.driver_info()["name"]] if is_available() else []
 
 
-def can_device_access_peer(device: Device, peer: Device) -> bool:
+def get_gencode_flags() -> str:
+    """The flags with which device code was compiled; empty, because device code of the simulated chip is the library's own."""
+    return ""
+
+
+def can_device_access_peer(device: Device, peer_device: Device) -> bool:
     """Whether copies between two devices go directly, without host memory: always, for two different ones."""
-    return _get_device_index(device, optional=True) != _get_device_index(peer, optional=True)
+    return _get_device_index(device, optional=True) != _get_device_index(peer_device, optional=True)
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:

@@ -7,6 +7,7 @@ for reuse. All numbers are of this process, in bytes unless the name says otherw
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,9 +51,11 @@ __all__ = [
     "host_memory_stats_as_nested_dict",
     "list_gpu_processes",
     "max_memory_allocated",
+    "max_memory_cached",
     "max_memory_reserved",
     "mem_get_info",
     "memory_allocated",
+    "memory_cached",
     "memory_reserved",
     "memory_snapshot",
     "memory_stats",
@@ -60,6 +63,8 @@ __all__ = [
     "memory_summary",
     "reset_accumulated_host_memory_stats",
     "reset_accumulated_memory_stats",
+    "reset_max_memory_allocated",
+    "reset_max_memory_cached",
     "reset_peak_host_memory_stats",
     "reset_peak_memory_stats",
     "set_per_process_memory_fraction",
@@ -147,6 +152,30 @@ def reset_accumulated_host_memory_stats() -> None:
 def reset_peak_host_memory_stats() -> None:
     """Lets every peak of pinned memory start again from the current value."""
     _C.reset_peak_host_memory_stats()
+
+
+def memory_cached(device: Device = None) -> int:
+    """The old name of `memory_reserved`."""
+    warnings.warn("torch.openreg.memory_cached has been renamed to torch.openreg.memory_reserved", FutureWarning, stacklevel=2)
+    return memory_reserved(device)
+
+
+def max_memory_cached(device: Device = None) -> int:
+    """The old name of `max_memory_reserved`."""
+    warnings.warn("torch.openreg.max_memory_cached has been renamed to torch.openreg.max_memory_reserved", FutureWarning, stacklevel=2)
+    return max_memory_reserved(device)
+
+
+def reset_max_memory_allocated(device: Device = None) -> None:
+    """The old name of `reset_peak_memory_stats`."""
+    warnings.warn("torch.openreg.reset_max_memory_allocated now resets every peak: use torch.openreg.reset_peak_memory_stats", FutureWarning, stacklevel=2)
+    reset_peak_memory_stats(device)
+
+
+def reset_max_memory_cached(device: Device = None) -> None:
+    """The old name of `reset_peak_memory_stats`."""
+    warnings.warn("torch.openreg.reset_max_memory_cached now resets every peak: use torch.openreg.reset_peak_memory_stats", FutureWarning, stacklevel=2)
+    reset_peak_memory_stats(device)
 
 
 def set_per_process_memory_fraction(fraction: float, device: Device = None) -> None:

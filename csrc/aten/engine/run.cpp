@@ -26,6 +26,7 @@
 #include "runtime/operands.h"
 #include "runtime/sanitizer.h"
 #include "runtime/stream.h"
+#include "runtime/sync_debug.h"
 
 namespace openreg::engine {
 
@@ -350,6 +351,9 @@ void throw_cannot_travel(const Call& call) {
 void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging* staging, const Key* key, Stack* stack) {
   const OpRecord& record = call.record;
   refuse_to_wait_in_capture(current_stream(call.device), record.name.c_str());
+  // Where only the engine does not know the result yet, the program has not asked for a wait.
+  const bool asked = !record.memo || counts_mask(call);
+  if (asked) before_host_wait(record.name.c_str());
   const auto inferred = key != nullptr && checking_metadata() ? infer(record, call.arguments) : nullptr;
   auto waited = std::make_shared<WaitedCall>();
   waited->objects = encoder.objects();
@@ -369,9 +373,8 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
   }
   op_stats::count(record.counter.waited);
   {
-    // Where only the engine does not know the result yet, the program has not asked for a wait.
     std::optional<RuntimeWait> own;
-    if (record.memo && !counts_mask(call)) own.emplace();
+    if (!asked) own.emplace();
     synchronize_stream(current_stream(call.device));
   }
   if (!waited->ran) throw_skipped(record.name.c_str());

@@ -14,7 +14,8 @@ namespace openreg::sim {
 
 class ComputeSlots {
  public:
-  explicit ComputeSlots(int32_t units) : free_(units) {}
+  // `free` counts the slots that nobody holds, beginning now, where others may watch it (usage.h).
+  ComputeSlots(int32_t units, std::atomic<int32_t>& free) : free_(free) { free_.store(units, std::memory_order_relaxed); }
 
   // Waits for a slot; a lower number is more urgent, equals are served in order. False at the deadline or after cancel.
   bool acquire(int32_t priority, uint64_t deadline_ns) {
@@ -49,7 +50,7 @@ class ComputeSlots {
   void grant();
   void grant_locked();
 
-  std::atomic<int32_t> free_;
+  std::atomic<int32_t>& free_;
   std::atomic<int32_t> waiting_{0};
   std::mutex mutex_;
   std::vector<Waiter*> waiters_;  // LOCK: mutex_. Most urgent first

@@ -13,6 +13,7 @@
 #include "driver/sim/options.h"
 #include "driver/sim/random_schedule.h"
 #include "driver/sim/schedule_log.h"
+#include "driver/sim/usage.h"
 #include "hal/openreg_hal.h"
 
 namespace openreg::sim {
@@ -27,10 +28,16 @@ struct Device {
       : index(device),
         memory(device, space.device_view() + static_cast<uint64_t>(device) * space.bytes_per_device(), space.bytes_per_device(),
                space.delta(), options.memory_bytes),
-        slots(options.compute_units) {}
+        usage(usage_page()[device]),
+        slots(options.compute_units, usage.free_slots) {
+    usage.streams.store(0, std::memory_order_relaxed);
+    usage.slots.store(options.compute_units, std::memory_order_relaxed);
+  }
+  ~Device() { usage.slots.store(0, std::memory_order_relaxed); }
 
   const int32_t index;
   DeviceMemory memory;
+  DeviceUsage& usage;
   ComputeSlots slots;
 
   // See recovery.h.

@@ -26,6 +26,7 @@
 #include "driver/sim/stream.h"
 #include "driver/sim/trace.h"
 #include "driver/sim/trace_calls.h"
+#include "driver/sim/usage.h"
 
 namespace openreg::sim {
 namespace {
@@ -88,6 +89,7 @@ openreg_status init(const openreg_option* given, size_t count) {
     chip->random.seed(chip->options.seed);
     if (!chip->address_space.reserve(chip->options))
       return fail(OPENREG_OUT_OF_MEMORY, "init: the process has no address space left for %d devices", chip->options.devices);
+    if (!usage_page()) return fail(OPENREG_OUT_OF_MEMORY, "init: the host has no memory left");
     for (int32_t device = 0; device < chip->options.devices; ++device)
       chip->devices.push_back(std::make_unique<Device>(device, chip->address_space, chip->options));
     static std::once_flag once;
@@ -203,6 +205,7 @@ const openreg_driver table = {
     .device_lose = device_lose,
     .device_reset = device_reset,
     .trace_exchange = trace_exchange,
+    .device_usage = device_usage,
 };
 
 }  // namespace

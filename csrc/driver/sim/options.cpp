@@ -141,8 +141,8 @@ openreg_status parse_options(const openreg_option* given, size_t count, Options*
     if (!key || !value) return fail(OPENREG_INVALID_VALUE, "init: option %zu has a null key or value", i);
     uint64_t number = 0;
     if (strcmp(key, "devices") == 0) {
-      if (!parse_integer(value, 64, &number) || number == 0)
-        return fail(OPENREG_INVALID_VALUE, "option devices: '%s' is not a number from 1 to 64", value);
+      if (!parse_integer(value, kMaxDevices, &number) || number == 0)
+        return fail(OPENREG_INVALID_VALUE, "option devices: '%s' is not a number from 1 to %d", value, kMaxDevices);
       parsed.devices = static_cast<int32_t>(number);
     } else if (strcmp(key, "memory") == 0) {
       if (!parse_bytes(value, &parsed.memory_bytes))

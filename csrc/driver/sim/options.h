@@ -10,8 +10,10 @@ namespace openreg::sim {
 
 enum class Schedule { eager, lazy, random };
 
+constexpr int32_t kMaxDevices = 64;
+
 struct Options {
-  int32_t devices = 2;                  // 1 to 64
+  int32_t devices = 2;                  // 1 to kMaxDevices
   uint64_t memory_bytes = 0;            // capacity of each device
   Schedule schedule = Schedule::eager;  // at first
   bool kernel_view = true;              // off: the host cannot map device memory

@@ -132,6 +132,7 @@ void retire(Stream& stream) {
   }
   stream.queue.unmap();
   chip.streams.erase(std::find(chip.streams.begin(), chip.streams.end(), &stream));
+  stream.device->usage.streams.fetch_sub(1, std::memory_order_relaxed);
   if (stream.worker.joinable()) stream.worker.detach();
   release(&stream);
 }
@@ -149,6 +150,7 @@ openreg_status stream_create(int32_t device, int32_t priority, openreg_stream* s
     if (!created->handle) return fail(OPENREG_OUT_OF_MEMORY, "stream_create: there are too many live streams");
     created->lost.store(created->device->lost.load(std::memory_order_relaxed), std::memory_order_relaxed);
     *stream = created->handle;
+    created->device->usage.streams.fetch_add(1, std::memory_order_relaxed);
     chip().streams.push_back(created.release());
     return OPENREG_OK;
   });

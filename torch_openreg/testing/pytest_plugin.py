@@ -1,0 +1,157 @@
+"""The pytest plugin when it is active: sets the device up, and looks at what each test does with it and leaves behind.
+
+pytest_options has the options and the fixtures; docs/testing-your-library.md tells how to use them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from torch_openreg import driver, load
+from torch_openreg.testing.cuda_watch import CudaWatch, describe
+
+_MARK_ARGUMENTS = {"memory": None, "schedule": None, "hot": False, "check": True}
+
+
+class Plugin:
+    """What `--openreg` registers. UsageError for a setting that makes no sense, or a device that cannot be loaded."""
+
+    def __init__(self, settings: dict[str, str | None], *, strict: bool, root: Path) -> None:
+        for name, value in settings.items():
+            if value is not None:
+                os.environ[f"OPENREG_{name.upper()}"] = value  # child processes of tests have it, too
+        try:
+            driver.read_settings()
+            load()
+        except (ValueError, ImportError) as error:
+            raise pytest.UsageError(str(error)) from error
+        _apply(settings)
+        self.strict = strict
+        self._root = str(root)
+        self._installed = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")} | {*site.getsitepackages()})
+
+    def devices(self) -> list[Any]:
+        import torch
+
+        return [torch.device("openreg", index) for index in range(torch.openreg.device_count())]
+
+    def hot_section(self) -> contextlib.AbstractContextManager[None]:
+        from torch_openreg.testing.hot_section import hot_section
+
+        return hot_section() if self.strict else contextlib.nullcontext()
+
+    def pytest_report_header(self) -> str:
+        settings = driver.read_settings()
+        told = [f"{name} {value}" for name, value in settings.options.items()]
+        if settings.sanitize:
+            told.append(f"sanitize {','.join(settings.sanitize)}")
+        return f"openreg: {', '.join(told) or 'default settings'}{', strict' if self.strict else ''}"
+
+    @pytest.hookimpl
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            _mark_of(item)  # a wrong mark stops the run before its first test
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        mark = _mark_of(item)
+        with contextlib.ExitStack() as stack:
+            if mark["check"]:
+                stack.enter_context(_checked(item.nodeid))
+            if mark["schedule"]:
+                import torch
+
+                stack.enter_context(torch.openreg.schedule(mark["schedule"]))
+            if mark["memory"]:
+                stack.enter_context(_limited(mark["memory"]))
+            if self.strict:
+                stack.enter_context(self._without_cuda(item))
+                if mark["hot"]:
+                    stack.enter_context(self.hot_section())
+            return (yield)
+
+    @contextlib.contextmanager
+    def _without_cuda(self, item: pytest.Item) -> Iterator[None]:
+        with CudaWatch(self._is_of_the_project) as watch:
+            yield
+        if watch.places:
+            places = "\n".join(f"  {line}" for line in describe(watch.places))
+            pytest.fail(f"Lines that name cuda ran, so another device takes another way here, or none:\n{places}", pytrace=False)
+
+    def _is_of_the_project(self, file: str) -> bool:
+        return file.startswith(self._root + os.sep) and not file.startswith(self._installed)
+
+
+def _apply(settings: dict[str, str | None]) -> None:
+    """What a conftest.py that imports torch, or uses a device, has been too early for."""
+    import torch
+
+    late = [f"--openreg-{name}" for name in ("devices", "memory", "schedule") if settings[name] is not None]
+    if late and torch.openreg.is_initialized():
+        raise pytest.UsageError(f"{', '.join(late)} cannot be followed: a conftest.py has used a device already. Let a fixture do that.")
+    if settings["sanitize"] is not None:
+        torch.openreg.sanitizer.enable(settings["sanitize"])
+
+
+@contextlib.contextmanager
+def _checked(name: str) -> Iterator[None]:
+    """DeviceCheck, whose own failures come without a traceback of this plugin."""
+    from torch_openreg.testing.device_check import DeviceCheck
+
+    check = DeviceCheck(name)
+    check.__enter__()
+    try:
+        yield
+    except BaseException:
+        check.__exit__(*sys.exc_info())
+        raise
+    try:
+        check.__exit__(None, None, None)
+    except AssertionError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _mark_of(item: pytest.Item) -> dict[str, Any]:
+    """The arguments of the test's nearest mark over the defaults."""
+    arguments = dict(_MARK_ARGUMENTS)
+    for mark in reversed(list(item.iter_markers("openreg"))):
+        unknown = set(mark.kwargs) - set(_MARK_ARGUMENTS)
+        if mark.args or unknown:
+            raise pytest.UsageError(
+                f"{item.nodeid}: @pytest.mark.openreg takes {', '.join(_MARK_ARGUMENTS)} by name, not {', '.join([*map(repr, mark.args), *sorted(unknown)])}."
+            )
+        arguments.update(mark.kwargs)
+    if arguments["memory"] is not None:
+        try:
+            driver.parse_memory(f"{item.nodeid}: memory", arguments["memory"])
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+    return arguments
+
+
+@contextlib.contextmanager
+def _limited(memory: int | str) -> Iterator[None]:
+    """Each device has this much memory, or all of its own if that is less; what is in use already counts."""
+    import torch
+
+    limit = int(driver.parse_memory("memory", memory))
+    torch.openreg.empty_cache()
+    before = []
+    for index in range(torch.openreg.device_count()):
+        before.append(torch.openreg.get_per_process_memory_fraction(index))
+        total = torch.openreg.mem_get_info(index)[1]
+        torch.openreg.set_per_process_memory_fraction(min(1.0, limit / total), index)
+    try:
+        yield
+    finally:
+        for index, fraction in enumerate(before):
+            torch.openreg.set_per_process_memory_fraction(fraction, index)
