@@ -6,6 +6,7 @@ Needs the built extension.
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import torch_openreg  # noqa: F401  (registers the device)
 
@@ -127,3 +128,86 @@ def test_gradients_pass_autocast(device):
         loss = (x @ w).float().sum()
     loss.backward()
     torch.testing.assert_close(w.grad.cpu(), (x.t() @ torch.ones(3, 3, device=device)).cpu(), rtol=2e-2, atol=2e-2)
+
+
+def test_every_operator_with_a_policy_on_cuda_has_one_here():
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")]
+    there = {name for name in names if has(name, "AutocastCUDA")}
+    here = {name for name in names if has(name, "AutocastPrivateUse1")}
+    assert there - here == {"aten::cudnn_convolution", "aten::cudnn_convolution_transpose"} and here <= there and len(here) > 100
+
+
+class Conversions(TorchDispatchMode):
+    """Counts conversions to another type."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("cached,count", [(True, 1), (False, 3)])
+def test_a_weight_is_converted_once_where_the_cache_is_on(cached, count, device):
+    x = torch.randn(2, 4, device=device, dtype=torch.float16)
+    weight = torch.nn.Parameter(torch.randn(4, 4, device=device))
+    with Conversions() as conversions, torch.autocast("openreg", cache_enabled=cached):
+        for _ in range(3):
+            torch.mm(x, weight)
+    assert conversions.count == count
+
+
+def test_a_checkpoint_recomputes_under_the_autocast_of_its_forward(device):
+    from torch.utils.checkpoint import checkpoint
+
+    seen = []
+
+    def block(x, w):
+        out = x @ w
+        seen.append(out.dtype)
+        return out.sin()
+
+    w = torch.randn(4, 4, device=device, requires_grad=True)
+    for use_reentrant in (False, True):
+        seen.clear()
+        with torch.autocast("openreg", dtype=torch.bfloat16):
+            loss = checkpoint(block, torch.randn(4, 4, device=device, requires_grad=True), w, use_reentrant=use_reentrant).sum()
+        loss.backward()
+        assert seen == [torch.bfloat16, torch.bfloat16]
+
+
+def test_compiled_code_follows_autocast(device):
+    def step(x, w):
+        with torch.autocast("openreg", dtype=torch.bfloat16):
+            return torch.softmax(x @ w, 1)
+
+    x, w = torch.randn(4, 4, device=device), torch.randn(4, 4, device=device)
+    compiled = torch.compile(step, backend="aot_eager")(x, w)
+    assert compiled.dtype == step(x, w).dtype == torch.float32
+    torch.testing.assert_close(compiled.cpu(), step(x, w).cpu(), rtol=1e-2, atol=1e-2)
+
+
+def test_a_function_with_policies_of_its_own(device):
+    class Product(torch.autograd.Function):
+        @staticmethod
+        @torch.amp.custom_fwd(device_type="openreg", cast_inputs=torch.float16)
+        def forward(ctx, a, b):
+            ctx.save_for_backward(a, b)
+            assert a.dtype == b.dtype == torch.float16 and not torch.is_autocast_enabled("openreg")
+            return a @ b
+
+        @staticmethod
+        @torch.amp.custom_bwd(device_type="openreg")
+        def backward(ctx, gradient):
+            a, b = ctx.saved_tensors
+            assert not torch.is_autocast_enabled("openreg")
+            return gradient @ b.t(), a.t() @ gradient
+
+    a, b = (torch.randn(3, 3, device=device, requires_grad=True) for _ in range(2))
+    with torch.autocast("openreg"):
+        out = Product.apply(a, b)
+    out.sum().backward()
+    assert out.dtype == torch.float16 and a.grad.dtype == torch.float32

@@ -223,3 +223,51 @@ def test_safetensors_does_not_know_the_device_by_name(safetensors, device, tmp_p
     safetensors.save_file({"x": torch.ones(2)}, path)
     with pytest.raises(Exception, match=f"device {device} is invalid"):
         safetensors.load_file(path, device=str(device))
+
+
+def test_a_file_is_read_by_a_torch_without_the_device(saved, python):
+    path, form = saved
+    result = python(
+        f"""
+        import torch
+        loaded = torch.load({str(path)!r}, map_location="cpu", weights_only={form == "zip"})
+        assert loaded["x"].tolist() == [0, 1, 2, 3, 4, 5] and loaded["view"].data_ptr() == loaded["x"].data_ptr() + 8
+        try:
+            torch.load({str(path)!r}, weights_only=False)
+        except RuntimeError as error:
+            print(error)
+        assert not hasattr(torch, "openreg")
+        """,
+        env={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+    )
+    assert "tagged with openreg" in result.stdout
+
+
+def test_a_sharded_state_is_put_together_on_any_device(device, tmp_path):
+    """Each file holds a part of the state; files are read one by one, to where their tensors belong."""
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(*(torch.nn.Linear(6, 6) for _ in range(4))).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(torch.ones(2, 6, device=device)).sum().backward()
+    optimizer.step()
+    names = list(model.state_dict())
+    for part in range(3):
+        torch.save({name: model.state_dict()[name] for name in names[part::3]}, tmp_path / f"part{part}.pt")
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+
+    other = torch.device("openreg", 1 - device.index)
+    fresh = torch.nn.Sequential(*(torch.nn.Linear(6, 6) for _ in range(4))).to(other)
+    state = {}
+    for part in range(3):
+        state.update(torch.load(tmp_path / f"part{part}.pt", map_location=other, mmap=True))
+    fresh.load_state_dict(state, assign=True)
+    again = torch.optim.AdamW(fresh.parameters(), lr=0.5)
+    again.load_state_dict(torch.load(tmp_path / "optimizer.pt", map_location="cpu"))
+    assert again.param_groups[0]["lr"] == 0.1 and all(p.device == other for p in fresh.parameters())
+    for m, o in ((model, optimizer), (fresh, again)):
+        o.zero_grad()
+        m(torch.ones(2, 6, device=next(m.parameters()).device)).sum().backward()
+        o.step()
+    for one, two in zip(model.parameters(), fresh.parameters()):
+        assert torch.equal(one.cpu(), two.cpu())
+    assert all(value.device == other for entry in again.state.values() for name, value in entry.items() if name != "step")

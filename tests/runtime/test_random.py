@@ -168,3 +168,48 @@ def test_checkpoint_repeats_dropout_on_the_device(device):
         seen.clear()
         checkpoint(block, weight, use_reentrant=use_reentrant).sum().backward()
         assert len(seen) == 2 and torch.equal(seen[0], seen[1])
+
+
+def test_generators_may_share_a_state(device):
+    first, second = torch.Generator(device).manual_seed(5), torch.Generator(device)
+    second.graphsafe_set_state(first)
+    draws = [torch.rand(4, device=device, generator=generator) for generator in (first, second, first)]
+    alone = torch.Generator(device).manual_seed(5)
+    assert all(torch.equal(draw, torch.rand(4, device=device, generator=alone)) for draw in draws)
+    kept = first.graphsafe_get_state()
+    copied = first.clone_state()
+    torch.rand(4, device=device, generator=second)
+    assert kept.get_offset() == first.get_offset() == second.get_offset() != copied.get_offset()
+    with pytest.raises(RuntimeError):
+        first.graphsafe_set_state(torch.Generator("cpu"))
+
+
+def test_a_checkpoint_without_the_random_state_draws_new_numbers(device):
+    from torch.utils.checkpoint import checkpoint
+
+    seen = []
+
+    def block(x):
+        out = torch.nn.functional.dropout(x, 0.5)
+        seen.append(out.detach())
+        return out * out
+
+    weight = torch.ones(256, device=device, requires_grad=True)
+    checkpoint(block, weight, use_reentrant=True, preserve_rng_state=False).sum().backward()
+    assert len(seen) == 2 and not torch.equal(seen[0], seen[1])
+
+
+def test_fork_rng_keeps_the_seeds_before_the_first_use_of_a_device(python):
+    python(
+        """
+        import torch, torch_openreg
+        with torch.random.fork_rng(device_type="openreg"):
+            torch.manual_seed(1)
+            a = torch.rand(3, device="openreg")
+        b = torch.rand(3, device="openreg")
+        assert not torch.equal(a, b)
+        with torch.random.fork_rng(device_type="openreg"):
+            torch.manual_seed(1)
+            assert torch.equal(torch.rand(3, device="openreg"), a)
+        """
+    )
