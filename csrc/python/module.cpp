@@ -15,6 +15,7 @@ PYBIND11_MODULE(_C, m) {
   openreg::python::bind_ipc(m);
   openreg::python::bind_op_stats(m);
   openreg::python::bind_sanitizer(m);
+  openreg::python::bind_trace(m);
   openreg::python::install_callbacks();
   openreg::register_engine();
 }

@@ -8,9 +8,9 @@ def main(argv=None) -> int:
     """Runs the command line and returns its exit status: 0 good, 1 something failed, 2 it cannot run."""
     # A command that needs the device starts processes of its own, which load it.
     os.environ.setdefault("TORCH_OPENREG_DEFER_LOAD", "1")
-    from . import audit, conformance, doctor, memory, smi
+    from . import audit, conformance, doctor, memory, smi, trace
 
-    parser = argparse.ArgumentParser(prog="openreg", description="The openreg PyTorch device: tests, diagnosis and memory snapshots.")
+    parser = argparse.ArgumentParser(prog="openreg", description="The openreg PyTorch device: tests, diagnosis, memory snapshots and traces.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     audit.add_parser(commands)
@@ -18,6 +18,7 @@ def main(argv=None) -> int:
     doctor.add_parser(commands)
     memory.add_parser(commands)
     smi.add_parser(commands)
+    trace.add_parser(commands)
     arguments = parser.parse_args(argv)
     if arguments.version:
         import torch_openreg

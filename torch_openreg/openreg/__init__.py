@@ -3,7 +3,7 @@
 The names and signatures are torch.cuda's and torch.xpu's. Nothing starts at import: the driver starts with the
 first use of a device.
 
-`device`, `graph` and `schedule` are context managers and `stream` is a function, as in torch.cuda; the files behind them are reached
+`device`, `graph`, `schedule` and `trace` are context managers and `stream` is a function, as in torch.cuda; the files behind them are reached
 by their full names, such as `torch_openreg.openreg.device`, in import statements only.
 """
 
@@ -101,6 +101,7 @@ from .stream import (
     stream,
 )
 from .sync_debug import get_sync_debug_mode, set_sync_debug_mode
+from .trace import TraceEvent, trace
 from .usage import clock_rate, device_memory_used, utilization
 
 __all__ = [
@@ -112,6 +113,7 @@ __all__ = [
     "SanitizerError",
     "Stream",
     "StreamContext",
+    "TraceEvent",
     "amp",
     "caching_allocator_alloc",
     "caching_allocator_delete",
@@ -193,6 +195,7 @@ __all__ = [
     "stream",
     "streams",
     "synchronize",
+    "trace",
     "use_mem_pool",
     "utilization",
 ]

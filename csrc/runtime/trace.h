@@ -1,0 +1,25 @@
+// Who wants the driver's trace records: any number of consumers at a time. Without one the driver has no sink, and pays a load per call.
+#pragma once
+
+#include "hal/openreg_hal.h"
+#include "runtime/export.h"
+
+namespace openreg {
+
+class OPENREG_API TraceConsumer {
+ public:
+  // A record of the driver, see openreg_trace_sink: on any thread, from several at once. May not call the driver, block, or keep the pointer.
+  virtual void take(const openreg_trace_record& record) noexcept = 0;
+
+ protected:
+  ~TraceConsumer() = default;
+};
+
+// Gives the consumer every record from now on, with those of operations that are queued. Starts the driver; NotImplementedError when it keeps no
+// trace. Not inside take. Any thread.
+OPENREG_API void add_trace_consumer(TraceConsumer* consumer);
+
+// Ends that; no thread is in the consumer any more. Nothing for one that was not added. Not inside take. Any thread.
+OPENREG_API void remove_trace_consumer(TraceConsumer* consumer);
+
+}  // namespace openreg
