@@ -7,6 +7,7 @@ Needs pytest only, so that tests/driver runs without torch; the check is active 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
@@ -83,11 +84,8 @@ def state_is_unchanged(request):
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
     before, used_before = _current_state(), _memory_in_use()
-    collecting = _collecting()
-    report = collecting.__enter__() if collecting is not None else None
-    yield
-    if collecting is not None:
-        collecting.__exit__(None, None, None)
+    with _sanitized(request.node) as report:
+        yield
     after = _current_state()
     if after is None:
         return
@@ -106,12 +104,24 @@ def state_is_unchanged(request):
         pytest.fail(f"The test left device memory in use, in bytes per device: {leaked}.", pytrace=False)
 
 
-def _collecting():
-    """A collect() block of the sanitizer, None where it is off."""
+@contextlib.contextmanager
+def _sanitized(node):
+    """A report that collects what the sanitizer finds, None where it is off. Without the modes that the mark `unsanitized` names."""
     if "torch_openreg" not in sys.modules or not hasattr(sys.modules.get("torch"), "openreg"):
-        return None
+        yield None
+        return
     sanitizer = sys.modules["torch"].openreg.sanitizer
-    return sanitizer.collect() if sanitizer.enabled() else None
+    before = sanitizer.enabled()
+    mark = node.get_closest_marker("unsanitized")
+    modes = tuple(mode for mode in before if mark is None or mode not in mark.args)
+    if modes != before:
+        sanitizer.enable(modes)
+    try:
+        with sanitizer.collect() if modes else contextlib.nullcontext() as report:
+            yield report
+    finally:
+        if modes != before:
+            sanitizer.enable(before)
 
 
 def _judge(report, node):

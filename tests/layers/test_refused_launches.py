@@ -140,6 +140,17 @@ def test_a_failure_is_a_failure_with_arguments_and_a_cleanup(device, two):
     assert seen == [("task", 42), ("cleanup", 42)]
 
 
+def test_a_guard_zone_whose_filling_was_skipped_is_not_looked_at(device, two):
+    device.library.sanitize(layered.BOUNDS)
+    base = device.alloc(1 << 16)
+    device.library.expect_runtime_blocks(1)
+    fail_then(device, two[0], lambda: device.library.block_allocated(two[0], c.c_void_p(base), c.c_uint64(1024), c.c_uint64(600)))
+    device.use(two[0], (base, 600, 1))
+    device.ok(device.sync(two[0])[0])
+    assert not device.findings()
+    device.library.expect_runtime_blocks(0)
+
+
 def test_a_reset_device_has_undefined_memory_and_nothing_that_runs(device, two):
     device.library.sanitize(layered.INIT | layered.RACES)
     base = device.alloc(1 << 16)

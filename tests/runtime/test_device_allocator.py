@@ -409,6 +409,7 @@ def test_every_counter_is_exact_after_a_known_sequence(python):
     )
 
 
+@pytest.mark.unsanitized("bounds", reason="guard zones make blocks larger than requested")
 def test_peaks_follow_the_maximum_and_a_reset_starts_from_now(device):
     base = torch.openreg.memory_allocated(device)
     kept = block(MIB, device)
@@ -498,6 +499,7 @@ def test_a_device_that_does_not_exist_has_no_memory():
             block(1, f"openreg:{index}")
 
 
+@pytest.mark.unsanitized("bounds", reason="guard zones make blocks larger than requested")
 def test_the_profiler_sees_allocations_and_frees(device):
     from torch.profiler import ProfilerActivity, profile
 

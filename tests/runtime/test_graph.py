@@ -298,12 +298,11 @@ def test_captured_memory_is_nobody_elses_while_the_graph_lives():
 
     graph, total = capture(chain)
     pool = graph.pool()
-    addresses = range(min(s["address"] for s in torch.openreg.memory_snapshot(pool)),
-                      max(s["address"] + s["total_size"] for s in torch.openreg.memory_snapshot(pool)))
+    segments = [range(s["address"], s["address"] + s["total_size"]) for s in torch.openreg.memory_snapshot(pool)]
     assert pool_bytes(pool) < 4 * x.nbytes + (40 << 20)
     others = [torch.full_like(x, 7.0) for _ in range(16)]
     torch.openreg.empty_cache()
-    assert all(value.data_ptr() not in addresses for value in others)
+    assert segments and not any(value.data_ptr() in segment for value in others for segment in segments)
     graph.replay()
     assert total.item() == 5 * x.numel() and all(value[0].item() == 7 for value in others)
     del total
@@ -312,6 +311,7 @@ def test_captured_memory_is_nobody_elses_while_the_graph_lives():
     assert pool_bytes(pool) == 0
 
 
+@pytest.mark.findings("init", reason="the second capture's warm-up reads what only a replay of the first writes")
 def test_graphs_share_a_pool():
     x = torch.ones(1 << 18, device="openreg")
     first, y = capture(lambda: x + 1)

@@ -11,6 +11,7 @@ import torch_openreg  # noqa: F401
 MIB = 2**20
 
 
+@pytest.mark.unsanitized("bounds", reason="guard zones make blocks larger than requested")
 def test_allocated_memory_follows_tensors(device):
     before = torch.openreg.memory_allocated(device)
     other = torch.openreg.memory_allocated(1 - device.index)
@@ -22,6 +23,7 @@ def test_allocated_memory_follows_tensors(device):
     assert torch.openreg.memory_allocated(device) == before
 
 
+@pytest.mark.unsanitized("bounds", reason="guard zones make blocks larger than requested")
 def test_the_peak_stays_until_it_is_reset(device):
     torch.openreg.reset_peak_memory_stats(device)
     before = torch.openreg.memory_allocated(device)
@@ -33,6 +35,7 @@ def test_the_peak_stays_until_it_is_reset(device):
     assert torch.openreg.max_memory_allocated(device) == before
 
 
+@pytest.mark.unsanitized("bounds", reason="guard zones make blocks larger than requested")
 def test_totals_grow_until_they_are_reset(device):
     torch.openreg.reset_accumulated_memory_stats(device)
     for _ in range(3):

@@ -224,6 +224,7 @@ def test_a_schedule_is_entered_and_left_with_nothing_queued(device):
         assert inside.query() and x.tolist() == [3] * 4
 
 
+@pytest.mark.findings("races", reason="the missing wait shows the order")
 def test_nothing_runs_by_itself_inside_a_lazy_block(device):
     side, x = torch.openreg.Stream(device), torch.zeros(4, device=device)
     with torch.openreg.stream(side):
@@ -239,6 +240,7 @@ def test_nothing_runs_by_itself_inside_a_lazy_block(device):
         assert x.tolist() == [1] * 4
 
 
+@pytest.mark.findings("races", reason="the missing wait shows the order")
 def test_random_blocks_begin_with_their_seed():
     streams = [torch.openreg.Stream() for _ in range(4)]
     value = torch.zeros(1, dtype=torch.int64, device="openreg")

@@ -287,3 +287,18 @@ def test_addmm_with_beta_zero_does_not_read_its_first_argument():
         torch.where(a > 0, a, torch.empty_like(a)).sum()
         torch.cat([torch.empty(2, 4, device="openreg"), a])[2:].sum()
     assert not report, str(report)
+
+
+def test_results_that_an_operator_gets_as_arguments_are_not_read():
+    a = torch.ones(4, 4, device="openreg")
+    with sanitizer.collect("init") as report:
+        a.cummax(0), a.cummin(0), torch.nn.functional.rrelu(a, training=True)
+    assert not report, str(report)
+
+
+def test_graphed_callables_warm_up_with_gradients_that_have_values():
+    module, x = torch.nn.Linear(4, 2, device="openreg"), torch.ones(3, 4, device="openreg", requires_grad=True)
+    with sanitizer.collect("init") as report:
+        graphed = torch.openreg.make_graphed_callables(module, (x,))
+        graphed(x).sum().backward()
+    assert not report, str(report)

@@ -130,7 +130,7 @@ class _Captured:
     def warm_up(self, allow_unused: bool) -> None:
         outputs = [value for value in pytree.tree_leaves(self.function(*self.arguments)) if value.requires_grad]
         if outputs and self.wanted():
-            torch.autograd.grad(outputs, self.wanted(), [torch.empty_like(value) for value in outputs],
+            torch.autograd.grad(outputs, self.wanted(), [torch.zeros_like(value) for value in outputs],
                                 only_inputs=True, allow_unused=allow_unused)
 
     def capture_forward(self, pool: tuple[int, int]) -> None:

@@ -33,6 +33,12 @@ bool overwrites(std::string_view name) {
   return is_one_of(name, names);
 }
 
+// Arguments that are written without being read, though they are no `out`.
+bool is_result(std::string_view name, size_t argument) {
+  if (name == "_cummax_helper" || name == "_cummin_helper") return argument == 1 || argument == 2;
+  return (name == "rrelu_with_noise" || name == "rrelu_with_noise_") && argument == 1;
+}
+
 // Operators that move values, or choose among them, and compute nothing: what they read may be unwritten in part.
 bool moves(std::string_view name) {
   static constexpr std::string_view names[] = {"copy_", "cat",    "_cat", "stack",        "_stack",      "where",       "tril",     "tril_",      "triu",           "triu_", "flip",
@@ -96,7 +102,7 @@ void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::
     const bool is_out = record.op.schema().arguments()[i].is_out();
     const bool secret = written_in_secret(record, name, i);
     if (secret && is_training(record, arguments)) written = true;
-    const bool read = !is_out && !(written && overwrites(name)) && !(i == 0 && blind_first);
+    const bool read = !is_out && !(written && overwrites(name)) && !is_result(name, i) && !(i == 0 && blind_first);
     for_each_device_tensor(arguments[i], [&](const at::Tensor& tensor) {
       if (read) note(tensor, Touch::reads, flags, chosen ? token : 0);
       if (written) note(tensor, Touch::writes, flags, chosen ? token : 0);

@@ -10,6 +10,19 @@ namespace {
 
 constexpr uint8_t kPattern = 0xC7;
 
+struct Fill {
+  uint8_t* zone;  // kernel view
+  uint64_t bytes;
+  uint64_t number;  // of the allocation
+};
+
+openreg_status run_fill(void* args, openreg_error*) {
+  const auto& fill = *static_cast<const Fill*>(args);
+  std::fill_n(fill.zone, fill.bytes, kPattern);
+  state().guard_filled(fill.number);
+  return OPENREG_OK;
+}
+
 struct Check {
   const uint8_t* zone;  // kernel view
   uint64_t bytes;
@@ -30,10 +43,10 @@ openreg_status run_check(void* args, openreg_error*) {
   return OPENREG_OK;
 }
 
-openreg_launch_desc describe_check() {
+openreg_launch_desc description(const char* name) {
   openreg_launch_desc desc = {};
   desc.struct_size = sizeof(desc);
-  desc.name = "openreg::check_guard_zone";
+  desc.name = name;
   return desc;
 }
 
@@ -43,7 +56,7 @@ uintptr_t guard_end(const Block& block) { return std::min<uintptr_t>(block.end, 
 }  // namespace
 
 void State::fill_guard(openreg_stream stream, void* address) {
-  uintptr_t begin = 0, end = 0;
+  Fill fill = {};
   {
     std::lock_guard<std::mutex> lock(mutex_);
     Block* block = block_at(address);
@@ -51,13 +64,14 @@ void State::fill_guard(openreg_stream stream, void* address) {
     intptr_t delta = 0;
     const int32_t device = streams_[number_of(stream)].device;
     if (below_->mem_kernel_view == nullptr || below_->mem_kernel_view(device, &delta) != OPENREG_OK) return;
-    begin = block->usable_end();
-    end = guard_end(*block);
+    const uintptr_t begin = block->usable_end(), end = guard_end(*block);
     if (begin >= end) return;
+    fill = {reinterpret_cast<uint8_t*>(begin + static_cast<uintptr_t>(delta)), end - begin, block->owner->number};
     block->guarded = true;
+    block->guard_filled = false;
   }
-  const openreg_launch_desc desc = describe_check();
-  below_->fill(stream, reinterpret_cast<void*>(begin), kPattern, end - begin, &desc);
+  const openreg_launch_desc desc = description("openreg::fill_guard_zone");
+  below_->launch_host_func(stream, run_fill, &fill, sizeof(fill), &desc);
 }
 
 void State::check_guard(openreg_stream stream, const void* address, const char* name, uint64_t tag) {
@@ -82,7 +96,7 @@ void State::check_guard(openreg_stream stream, const void* address, const char* 
     check.stream = number;
     check.one_launch = name != nullptr;
   }
-  const openreg_launch_desc desc = describe_check();
+  const openreg_launch_desc desc = description("openreg::check_guard_zone");
   below_->launch_host_func(stream, run_check, &check, sizeof(check), &desc);
 }
 
@@ -110,11 +124,20 @@ void State::check_all_guards() {
   for (const void* address : guarded) check_guard(nullptr, address, nullptr, 0);
 }
 
+// From the task; it is skipped behind a failure, and then there is nothing to look at.
+void State::guard_filled(uint64_t number) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& [begin, block] : blocks_) {
+    if (block.owner->number == number) block.guard_filled = true;
+  }
+}
+
 // From a task. One broken zone is reported once.
 void State::guard_broken(uint64_t number, uint64_t offset, const char* name, uint64_t tag, uint32_t stream, bool one_launch) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto& [begin, block] : blocks_) {
     if (block.owner->number != number) continue;
+    if (!block.guard_filled) return;
     block.guarded = false;
     Finding finding;
     finding.mode = kBounds;

@@ -77,6 +77,7 @@ struct Block {
   bool host = false;
   bool known_contents = false;  // somebody has written everything, as far as init may tell
   bool guarded = false;
+  bool guard_filled = false;  // the task that fills the zone has run
   ByteSet written;
   std::vector<uint32_t> users;  // streams that record_stream named
   Clock awaited;                // what the allocator waits for before it hands the freed block out again
@@ -164,6 +165,7 @@ class State {
   void check_guard(openreg_stream stream, const void* address, const char* name, uint64_t tag);
   void check_written_guards(openreg_stream stream, const std::vector<uintptr_t>& addresses, const char* name, uint64_t tag);
   void check_all_guards();
+  void guard_filled(uint64_t number);
   void guard_broken(uint64_t number, uint64_t offset, const char* name, uint64_t tag, uint32_t stream, bool one_launch);
 
   // ---- Findings: report.cpp
