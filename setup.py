@@ -59,6 +59,7 @@ DRIVER_SOURCES = {
 TORCH_SOURCES = """
     layers/layer layers/sanitizer/blocks layers/sanitizer/failures layers/sanitizer/footprint layers/sanitizer/graphs layers/sanitizer/guards layers/sanitizer/order layers/sanitizer/poison layers/sanitizer/report
     layers/sanitizer/sanitizer layers/sanitizer/table
+    profiler/profiler profiler/session
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
     runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream runtime/sync_debug
@@ -137,7 +138,8 @@ def torch_extension(name, names, groups, **options):
     extension = CppExtension(
         name,
         sources(names) + grouped(groups),
-        include_dirs=[str(ROOT / "csrc")],
+        # Kineto's headers, which torch ships beside its own.
+        include_dirs=[str(ROOT / "csrc"), str(Path(torch.__file__).parent / "include" / "kineto")],
         extra_compile_args=COMPILE_FLAGS,
         **options,
     )

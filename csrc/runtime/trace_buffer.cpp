@@ -41,7 +41,7 @@ void TraceBuffer::take(const openreg_trace_record& record) noexcept {
   Shard& shard = shards_[static_cast<size_t>(thread) % shards_.size()];
   try {
     std::lock_guard<std::mutex> lock(shard.mutex);
-    shard.events.push_back({record, thread});
+    shard.events.push_back({record, thread, mark()});
   } catch (const std::exception&) {
     lost_.fetch_add(1, std::memory_order_relaxed);
   }

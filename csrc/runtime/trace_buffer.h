@@ -14,13 +14,14 @@ namespace openreg {
 struct TraceEvent {
   openreg_trace_record record;  // devices are torch's; -1 for host memory and for devices that are not visible
   int64_t thread;               // the system's number of the thread that gave it
+  uint64_t mark;                // what mark() said on that thread
 };
 
-class OPENREG_API TraceBuffer final : public TraceConsumer {
+class OPENREG_API TraceBuffer : public TraceConsumer {
  public:
   // Keeps the first `max_events` records and counts the others.
   explicit TraceBuffer(uint64_t max_events) : max_events_(max_events) {}
-  ~TraceBuffer() { stop(); }
+  virtual ~TraceBuffer() { stop(); }
   TraceBuffer(const TraceBuffer&) = delete;
 
   // Once each, in this order. stop: again does nothing. Host threads.
@@ -33,7 +34,11 @@ class OPENREG_API TraceBuffer final : public TraceConsumer {
   // How many records there was no room for. Any thread.
   uint64_t dropped() const;
 
-  void take(const openreg_trace_record& record) noexcept override;
+  void take(const openreg_trace_record& record) noexcept final;
+
+ protected:
+  // A word for the record that is being taken, on the thread that takes it.
+  virtual uint64_t mark() const noexcept { return 0; }
 
  private:
   // Threads are spread over these, so that they seldom meet.
