@@ -59,7 +59,7 @@ DRIVER_SOURCES = {
 TORCH_SOURCES = """
     layers/layer layers/sanitizer/blocks layers/sanitizer/failures layers/sanitizer/footprint layers/sanitizer/graphs layers/sanitizer/guards layers/sanitizer/order layers/sanitizer/poison layers/sanitizer/report
     layers/sanitizer/sanitizer layers/sanitizer/table
-    profiler/profiler profiler/session
+    profiler/profiler profiler/ranges profiler/session
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
     runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream runtime/sync_debug

@@ -44,7 +44,6 @@ GAPS: dict[str, str] = {
     "torch.cuda.jiterator": "Compiles CUDA C++ while the program runs.",
     "torch.cuda.nccl": _CUDA_LIBRARY,
     "torch.cuda.nvtx": "Marks ranges for NVIDIA's profilers. `torch.profiler.record_function` marks them for torch's.",
-    "torch.cuda.profiler": "Starts and stops NVIDIA's profilers. `torch.openreg.trace` and `torch.profiler` serve here.",
     "torch.cuda.sparse": "An empty module, kept for old pickles.",
     "torch.cuda.tunable": "Chooses among the matrix kernels of AMD's and NVIDIA's libraries.",
     **{

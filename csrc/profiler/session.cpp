@@ -160,7 +160,7 @@ void ProfilerSession::processTrace(libkineto::ActivityLogger& logger, libkineto:
   std::map<std::tuple<uint32_t, int32_t, uint64_t>, TraceEvent> mirrored;  // range, device, stream
   for (const TraceEvent& event : found) {
     const openreg_trace_record& record = event.record;
-    if (!inside(event)) continue;
+    if (record.kind == kTraceRange || !inside(event)) continue;
     const auto call = calls.find(record.correlation);
     const Call from = call == calls.end() ? Call{0, 0, 0} : call->second;
     if (record.operation == 0) {

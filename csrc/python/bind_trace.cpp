@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "profiler/ranges.h"
 #include "python/module.h"
 #include "runtime/launch.h"
 #include "runtime/trace_buffer.h"
@@ -12,6 +13,8 @@ namespace py = pybind11;
 namespace openreg::python {
 
 void bind_trace(py::module_& m) {
+  m.def("begin_ranges", torch::wrap_pybind_function_no_gil(begin_ranges));
+  m.def("end_ranges", torch::wrap_pybind_function_no_gil(end_ranges));
   py::class_<TraceBuffer>(m, "TraceBuffer")
       .def(py::init<uint64_t>(), py::arg("max_events"))
       .def("start", torch::wrap_pybind_function_no_gil([](TraceBuffer& buffer) { buffer.start(); }))

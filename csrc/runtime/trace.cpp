@@ -49,6 +49,11 @@ void add_trace_consumer(TraceConsumer* consumer) {
   replace(std::move(grown));
 }
 
+void give_trace_record(const openreg_trace_record& record) {
+  std::lock_guard<std::mutex> lock(state().mutex);
+  for (TraceConsumer* consumer : *state().consumers) consumer->take(record);
+}
+
 void remove_trace_consumer(TraceConsumer* consumer) {
   std::lock_guard<std::mutex> lock(state().mutex);
   auto rest = std::make_unique<Consumers>(*state().consumers);

@@ -22,4 +22,10 @@ OPENREG_API void add_trace_consumer(TraceConsumer* consumer);
 // Ends that; no thread is in the consumer any more. Nothing for one that was not added. Not inside take. Any thread.
 OPENREG_API void remove_trace_consumer(TraceConsumer* consumer);
 
+// The kind of a record that does not come from the driver: an operator or a range of the program, on its thread.
+constexpr int32_t kTraceRange = 64;
+
+// Hands such a record to every consumer. Not inside take. Any thread.
+OPENREG_API void give_trace_record(const openreg_trace_record& record);
+
 }  // namespace openreg

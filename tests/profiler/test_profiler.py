@@ -5,6 +5,7 @@ Needs torch with torch_openreg installed.
 
 import json
 
+import draw
 import pytest
 import torch
 import torch_openreg  # noqa: F401
@@ -232,3 +233,13 @@ def test_a_late_error_survives_the_end_of_a_profile(device):
         x[index]
     with pytest.raises(torch.AcceleratorError, match="aten::index.Tensor"):
         torch.openreg.synchronize(device)
+
+
+@pytest.mark.skipif(draw.CHROMIUM is None, reason="no Chromium on this machine (Debian's package chromium); the trace is parsed in the tests above")
+def test_a_trace_is_drawn_in_a_browser(tmp_path):
+    events = draw.step()
+    picture, height = draw.svg(events)
+    assert picture.count("class=\"arrow\"") > 5 and "openreg:0 stream" in picture and height > 100
+    draw.draw(events, tmp_path / "trace.png")
+    data = (tmp_path / "trace.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and int.from_bytes(data[16:20], "big") == draw.WIDTH and len(data) > 5000

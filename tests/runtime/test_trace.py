@@ -296,3 +296,29 @@ def test_a_driver_without_traces_says_so(python):
         """,
         env={"OPENREG_DRIVER": "null"},
     )
+
+
+def test_ranges_of_the_program_are_on_its_threads(device):
+    from torch.profiler import record_function
+
+    weight = torch.ones(4, 4, device=device, requires_grad=True)
+    (weight @ weight).sum().backward()
+    with torch.openreg.trace() as trace, torch.openreg.profiler.emit_ranges():
+        with torch.openreg.profiler.emit_ranges(), record_function("a step"):
+            (weight @ weight).sum().backward()
+    (weight @ weight).sum()
+    ranges = [event for event in trace.events() if event.kind == "range"]
+    (step,) = [event for event in ranges if event.name == "a step"]
+    assert step.thread == threading.get_native_id() and step.device is None and not step.is_operation
+    inside = [event for event in ranges if event.thread == step.thread and event.name == "aten::mm"]
+    assert len(inside) == 1 and step.begin_ns <= inside[0].begin_ns <= inside[0].end_ns <= step.end_ns
+    backward = [event for event in ranges if event.name == "autograd::engine::evaluate_function: MmBackward0"]
+    assert len(backward) == 1
+    call = next(event for event in trace.events() if event.name == "aten::mm" and event.kind == "launch" and not event.is_operation)
+    assert inside[0].begin_ns <= call.begin_ns <= call.end_ns <= inside[0].end_ns
+
+
+def test_without_the_hook_there_are_no_ranges(device):
+    with torch.openreg.trace() as trace:
+        torch.ones(2, device=device)
+    assert all(event.kind != "range" for event in trace.events())

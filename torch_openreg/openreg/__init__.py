@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import types
 
-from . import amp, graphs, memory, random, sanitizer, streams
+from . import amp, graphs, memory, profiler, random, sanitizer, streams
 from .amp import get_amp_supported_dtype
 from .attention import flex_attention
 from .device import (
@@ -174,6 +174,7 @@ __all__ = [
     "memory_stats_as_nested_dict",
     "memory_summary",
     "op_stats",
+    "profiler",
     "random",
     "reset_accumulated_host_memory_stats",
     "reset_accumulated_memory_stats",
@@ -201,7 +202,7 @@ __all__ = [
 ]
 
 # Submodules that are also reachable as torch.openreg.<name>, in import statements too.
-_SUBMODULES = ("amp", "graphs", "memory", "random", "sanitizer", "streams")
+_SUBMODULES = ("amp", "graphs", "memory", "profiler", "random", "sanitizer", "streams")
 
 # torch.load resolves map_location="openreg" to the current device through this name.
 _utils = types.SimpleNamespace(_get_device_index=_get_device_index)

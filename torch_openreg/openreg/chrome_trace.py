@@ -37,7 +37,7 @@ def _merged(events: list[TraceEvent]) -> list[TraceEvent]:
             kept.append(event)
         if event.kind == "sync" and event.status == "not ready":
             waiting[event.thread] = at
-        elif not event.is_operation:
+        elif not event.is_operation and event.kind != "range":
             waiting.pop(event.thread, None)
     return kept
 
@@ -62,7 +62,7 @@ def _names(events: list[TraceEvent], threads: dict[int, str]) -> Iterator[dict[s
 
 def _slices(events: list[TraceEvent], origin: int) -> Iterator[dict[str, Any]]:
     for event in events:
-        details: dict[str, Any] = {"correlation": event.correlation, "status": event.status}
+        details: dict[str, Any] = {} if event.kind == "range" else {"correlation": event.correlation, "status": event.status}
         if event.cause:
             details["cause"] = event.cause
         if event.bytes:
@@ -86,7 +86,7 @@ def _place(device: int | None) -> str:
 def _arrows(events: list[TraceEvent], origin: int) -> Iterator[dict[str, Any]]:
     """From each call to its operations, and from what a wait waits for to the wait's end."""
     numbers = itertools.count(1)
-    calls = {event.correlation: event for event in events if not event.is_operation}
+    calls = {event.correlation: event for event in events if not event.is_operation and event.correlation}
     operations: dict[int, list[TraceEvent]] = {}
     for event in events:
         if event.is_operation:

@@ -16,7 +16,7 @@ from torch_openreg import _C
 
 from . import chrome_trace, initialization
 
-_KINDS = ("launch", "copy", "fill", "record", "wait", "alloc", "free", "sync", "graph")
+_KINDS = dict(enumerate(("launch", "copy", "fill", "record", "wait", "alloc", "free", "sync", "graph"))) | {64: "range"}
 _STATUSES = {0: "ok", 1: "not ready", 8: "failed", 9: "device lost"}
 _HOST = -1
 
@@ -25,7 +25,7 @@ _HOST = -1
 class TraceEvent:
     """One call of a host thread, or one operation of a stream. Times are nanoseconds of the device's clock, CLOCK_MONOTONIC in the simulator."""
 
-    kind: str  # "launch", "copy", "fill", "record", "wait", "alloc", "free", "sync" or "graph"
+    kind: str  # "launch", "copy", "fill", "record", "wait", "alloc", "free", "sync", "graph", or "range" under emit_ranges
     is_operation: bool  # False: the call
     name: str  # of the operator, or of the driver's entry
     device: int | None  # None: host memory
