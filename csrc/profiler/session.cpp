@@ -148,21 +148,23 @@ void ProfilerSession::processTrace(libkineto::ActivityLogger& logger, libkineto:
   struct Call {
     int32_t id;
     uint32_t op, range;
+    bool inside;
   };
-  std::unordered_map<uint64_t, Call> calls;
-  for (const TraceEvent& event : found)
-    if (event.record.operation == 0) calls.emplace(event.record.correlation, Call{static_cast<int32_t>(calls.size() + 1), operator_of(event), range_of(event)});
-
   const auto inside = [&](const TraceEvent& event) {
     const int64_t begin = static_cast<int64_t>(event.record.begin_ns) + clock_offset_ns_, end = static_cast<int64_t>(event.record.end_ns) + clock_offset_ns_;
     return end >= start_ns && begin <= end_ns;
   };
+  std::unordered_map<uint64_t, Call> calls;
+  for (const TraceEvent& event : found)
+    if (event.record.operation == 0) calls.emplace(event.record.correlation, Call{static_cast<int32_t>(calls.size() + 1), operator_of(event), range_of(event), inside(event)});
+
   std::map<std::tuple<uint32_t, int32_t, uint64_t>, TraceEvent> mirrored;  // range, device, stream
   for (const TraceEvent& event : found) {
     const openreg_trace_record& record = event.record;
-    if (record.kind == kTraceRange || !inside(event)) continue;
     const auto call = calls.find(record.correlation);
-    const Call from = call == calls.end() ? Call{0, 0, 0} : call->second;
+    // What was launched in time belongs here, also when the device came to it after the end.
+    if (record.kind == kTraceRange || !(inside(event) || (record.operation != 0 && call != calls.end() && call->second.inside))) continue;
+    const Call from = call == calls.end() ? Call{0, 0, 0, false} : call->second;
     if (record.operation == 0) {
       if (types_.count(ActivityType::PRIVATEUSE1_RUNTIME) == 0) continue;
       add(ActivityType::PRIVATEUSE1_RUNTIME, call_name(record), event, from.id);
