@@ -46,7 +46,7 @@ def svg(events, only=None):
         shown = [box for box in lane if box[1] >= begin and box[0] <= end]
         if not shown:
             continue
-        label = f"openreg:{key[0]} {names.get(key, key[1])}" if any(box[3]["cat"] == "kernel" for box in lane) else f"thread {key[1]}"
+        label = f"openreg:{key[0]} {names.get(key, key[1])}" if any(box[3]["cat"] in ("kernel", "gpu_memcpy", "gpu_memset") for box in lane) else f"thread {key[1]}"
         parts.append(f'<text x="6" y="{y + 15}" class="lane">{html.escape(label)}</text>')
         for first, last, depth, event in shown:
             x, top = LEFT + (max(first, begin) - begin) * scale, y + depth * ROW
