@@ -43,6 +43,15 @@ def one_thread():
 
 
 @pytest.fixture
+def eager():
+    """Work runs as soon as it can during the test, also when the suite runs under another schedule."""
+    import torch
+
+    with torch.openreg.schedule("eager"):
+        yield
+
+
+@pytest.fixture
 def python(tmp_path):
     """Runs pieces of Python code, one after the other, in a process of its own: python(code, ..., env={...}, timeout=120).
 
@@ -74,6 +83,9 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.when == "call":
         item.stash[FAILED] = report.failed
+    schedule = os.environ.get("OPENREG_SCHEDULE", "eager")
+    if report.failed and schedule != "eager":
+        report.sections.append(("schedule", f"OPENREG_SCHEDULE={schedule} runs the same order again, in a process of its own (-n 0)."))
     return report
 
 

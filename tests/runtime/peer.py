@@ -7,7 +7,7 @@ from multiprocessing.reduction import ForkingPickler
 import torch
 import torch.multiprocessing
 
-import torch_openreg  # noqa: F401  (registers the device)
+import torch_openreg
 
 
 class Subclass(torch.Tensor):
@@ -46,6 +46,8 @@ kept = {}
 
 
 def serve(pipe):
+    if not torch.openreg.is_initialized() and not torch.openreg._is_in_bad_fork():
+        torch_openreg.configure(schedule="eager")  # nobody here waits for what the other process waits for
     while True:
         try:
             name, args = pipe.recv()

@@ -172,7 +172,7 @@ def test_a_block_waits_for_every_stream_that_used_it(device):
     assert early.data_ptr() != address or slow.query()
     slow.synchronize()
     late = block(size, device)
-    assert late.data_ptr() == address
+    assert address in (early.data_ptr(), late.data_ptr())
 
 
 def test_record_stream_on_the_blocks_own_stream_defers_nothing(device):

@@ -29,7 +29,7 @@ def test_an_event_completes_with_the_work_before_it(device):
     assert event.query() and torch.openreg.current_stream(device).query()
 
 
-def test_an_event_recorded_again_stands_for_its_latest_record(device):
+def test_an_event_recorded_again_stands_for_its_latest_record(eager, device):
     stream = torch.openreg.Stream(device)
     event = torch.openreg.Event()
     event.record(stream)
@@ -46,7 +46,7 @@ def test_an_event_recorded_again_stands_for_its_latest_record(device):
     assert stream.query() and time.perf_counter() - start > 1.5 * BUSY_NS / 1e9
 
 
-def test_a_wait_keeps_the_record_that_it_saw(device):
+def test_a_wait_keeps_the_record_that_it_saw(eager, device):
     producer, consumer = torch.openreg.Stream(device), torch.openreg.Stream(device)
     event = torch.openreg.Event()
     event.record(producer)
@@ -62,12 +62,13 @@ def test_a_wait_keeps_the_record_that_it_saw(device):
 def test_elapsed_time_measures_the_device(device):
     stream = torch.openreg.Stream(device)
     start, end = torch.openreg.Event(enable_timing=True), torch.openreg.Event(enable_timing=True)
+    begin = time.perf_counter()
     with torch.openreg.stream(stream):
         start.record()
         torch.openreg._sleep(BUSY_NS)
         end.record()
     end.synchronize()
-    assert 100 <= start.elapsed_time(end) < 200
+    assert 100 <= start.elapsed_time(end) <= (time.perf_counter() - begin) * 1000
     assert end.elapsed_time(start) == -start.elapsed_time(end)
 
 

@@ -23,7 +23,7 @@ def test_a_function_runs_between_the_work_before_and_behind_it(device, schedule)
     assert seen == [[2.0] * 4, [3.0] * 4]
 
 
-def test_it_runs_later_and_what_is_behind_it_waits(device):
+def test_it_runs_later_and_what_is_behind_it_waits(eager, device):
     torch.ones(4, device=device).sum()  # the first call of an operator waits
     stream, go = torch.openreg.Stream(device), threading.Event()
     stream.launch_host_func(go.wait)
@@ -34,7 +34,7 @@ def test_it_runs_later_and_what_is_behind_it_waits(device):
         assert total.item() == 4
 
 
-def test_functions_of_two_streams_do_not_wait_for_each_other(device):
+def test_functions_of_two_streams_do_not_wait_for_each_other(eager, device):
     first, second, go = torch.openreg.Stream(device), torch.openreg.Stream(device), threading.Event()
     first.launch_host_func(go.wait)
     second.launch_host_func(go.set)

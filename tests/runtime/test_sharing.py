@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # spawned processes inherit the 
 import peer as peers  # noqa: E402
 from peer import Peer  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("eager")  # a process does not run its queue because another one waits
+
 
 @pytest.fixture(scope="module")
 def peer():

@@ -147,7 +147,7 @@ def test_a_call_returns_before_its_work_is_done(device):
     assert result.tolist() == [2, 2, 2, 2]
 
 
-def test_synchronize_waits_for_the_named_device_only():
+def test_synchronize_waits_for_the_named_device_only(eager):
     with torch.openreg.device(1):
         torch.openreg._sleep(2 * BUSY_NS)
     torch.openreg.synchronize(0)
@@ -195,7 +195,7 @@ def test_a_stream_waits_for_an_event_of_another_device():
     assert producer.query() and marker.item() == 1
 
 
-def test_a_missing_dependency_does_not_wait(device):
+def test_a_missing_dependency_does_not_wait(eager, device):
     busy, free = torch.openreg.Stream(device), torch.openreg.Stream(device)
     with torch.openreg.stream(busy):
         torch.openreg._sleep(3 * BUSY_NS)
