@@ -58,12 +58,12 @@ DRIVER_SOURCES = {
 
 TORCH_SOURCES = """
     layers/layer layers/sanitizer/blocks layers/sanitizer/failures layers/sanitizer/footprint layers/sanitizer/graphs layers/sanitizer/guards layers/sanitizer/order layers/sanitizer/poison layers/sanitizer/report
-    layers/sanitizer/sanitizer layers/sanitizer/table
+    layers/sanitizer/sanitizer layers/sanitizer/table layers/faults/plan layers/faults/state layers/faults/table
     profiler/profiler profiler/ranges profiler/session
     runtime/allocator_config runtime/block_table runtime/capture runtime/device runtime/device_allocator runtime/device_heap runtime/device_heap_segments
-    runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
-    runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/sanitizer runtime/schedule runtime/storage runtime/stream runtime/sync_debug
-    runtime/trace runtime/trace_buffer
+    runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/faults runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
+    runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/recovery runtime/sanitizer runtime/schedule runtime/storage runtime/stream runtime/sync_debug
+    runtime/trace runtime/trace_buffer runtime/watchdog
     aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/host_access aten/layer_norm
     aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
     aten/softmax aten/tensor_split aten/windows
@@ -85,14 +85,14 @@ TORCH_GROUPS = {
 }
 PYTHON_GROUPS = {
     "bindings": "python/module python/bind_device python/bind_event python/bind_generator python/bind_graph python/bind_ipc python/bind_stream python/host_function",
-    "memory_bindings": "python/bind_memory python/bind_memory_history python/bind_op_stats python/bind_sanitizer python/bind_trace",
+    "memory_bindings": "python/bind_memory python/bind_memory_history python/bind_op_stats python/bind_sanitizer python/bind_recovery python/bind_faults python/bind_trace",
 }
 
 # What `torch_openreg.get_include()` offers to operators that are built outside the tree.
 PUBLIC_HEADERS = """
     hal/openreg_hal.h
     runtime/export.h runtime/device.h runtime/device_allocator.h runtime/driver.h runtime/error.h runtime/event.h
-    runtime/capture.h runtime/generator.h runtime/graph.h runtime/host_allocator.h runtime/launch.h runtime/memory_pool.h runtime/operands.h runtime/storage.h runtime/stream.h
+    runtime/capture.h runtime/generator.h runtime/graph.h runtime/host_allocator.h runtime/launch.h runtime/memory_pool.h runtime/operands.h runtime/recovery.h runtime/storage.h runtime/stream.h
     driver/sim/sim_kernel.h
     aten/operands.h aten/tensor.h
 """

@@ -6,16 +6,19 @@ the latest possible moment, when the first device is used, and handed to the ext
 | variable | meaning | default |
 |---|---|---|
 | OPENREG_DRIVER | path of a driver library, or the name of one in this package (`sim`, `null`) | `sim` |
-| OPENREG_LAYERS | layers around the driver, the first is closest to the caller: `sanitizer` | none |
+| OPENREG_LAYERS | layers around the driver, the first is closest to the caller: `sanitizer`, `faults` | none |
 | OPENREG_DEVICES | number of simulated devices | 2 |
 | OPENREG_MEMORY | memory per device: `8GiB`, `512MiB`, or bytes | chosen by the driver |
 | OPENREG_SCHEDULE | `eager`, `lazy` or `random:SEED` | `eager` |
 | OPENREG_SCHEDULE_LOG | a file for what `random:SEED` queues and runs, in order | none |
 | OPENREG_KERNEL_VIEW | `on`, or `off`: the host cannot map device memory, operators stage copies | `on` |
 | OPENREG_SANITIZE | what the sanitizer looks for: `races,lifetime,init,bounds,leaks,poison` | nothing |
+| OPENREG_STALL_SECONDS | a wait that takes longer is reported with what the streams do; `0` never | 120 |
+| OPENREG_STALL_ACTION | `report`, or `abandon`: a device whose kernel does not end is given up, too | `report` |
 | OPENREG_VISIBLE_DEVICES | the devices this process sees, in its order: `1,0`; empty for none | all |
 
-The extension itself reads OPENREG_LAUNCH_BLOCKING, OPENREG_LAUNCH_TRACE and OPENREG_STALL_SECONDS.
+The extension itself reads OPENREG_LAUNCH_BLOCKING and OPENREG_LAUNCH_TRACE, and the OPENREG_STALL variables, which are only checked here;
+`torch.openreg.faults` reads OPENREG_FAULTS.
 """
 
 from __future__ import annotations
@@ -100,6 +103,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         options["schedule_log"] = os.path.abspath(environ["OPENREG_SCHEDULE_LOG"])
     if environ.get("OPENREG_KERNEL_VIEW"):
         options["kernel_view"] = _parse_kernel_view("OPENREG_KERNEL_VIEW", environ["OPENREG_KERNEL_VIEW"])
+    _check_stall_settings(environ)
     options.update(_overrides)
     layers = tuple(name.strip() for name in environ.get("OPENREG_LAYERS", "").split(",") if name.strip())
     return Settings(
@@ -219,6 +223,14 @@ def _parse_kernel_view(source: str, value: str) -> str:
     if value not in ("on", "off"):
         raise ValueError(f"{source} is on or off, not {value!r}.")
     return value
+
+
+def _check_stall_settings(environ: Mapping[str, str]) -> None:
+    seconds, action = environ.get("OPENREG_STALL_SECONDS", ""), environ.get("OPENREG_STALL_ACTION", "")
+    if seconds and re.fullmatch(r"[0-9]+(\.[0-9]*)?", seconds) is None:
+        raise ValueError(f"OPENREG_STALL_SECONDS is a number of seconds, 0 or above, not {seconds!r}.")
+    if action not in ("", "report", "abandon"):
+        raise ValueError(f"OPENREG_STALL_ACTION is report or abandon, not {action!r}.")
 
 
 def parse_memory(source: str, value: int | str) -> str:

@@ -41,7 +41,8 @@ def register() -> None:
     sanitizer = sys.modules[f"{openreg.__name__}.sanitizer"]
     sanitizer.prepare()
     host_function = sys.modules[f"{openreg.__name__}.host_function"]
-    shutdown.prepare(extension, sanitizer.finish, host_function.finish)
+    faults = sys.modules[f"{openreg.__name__}.faults"]
+    shutdown.prepare(extension, [faults.finish, sanitizer.finish], [host_function.finish])
     _registered = True
 
 

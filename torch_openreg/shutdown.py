@@ -20,16 +20,17 @@ _DRAIN_TIMEOUT_MS = 5000
 _AUTOGRAD_TIMEOUT_S = 0.5
 
 
-def prepare(extension: types.ModuleType, before_stop: Callable[[], None], after_stop: Callable[[], None]) -> None:
+def prepare(extension: types.ModuleType, before_stop: list[Callable[[], None]], after_stop: list[Callable[[], None]]) -> None:
     """Arranges that the driver of this process stops at its end, and that the functions are called while it still runs, and afterwards."""
     atexit.register(_stop, extension, before_stop, after_stop)
 
 
-def _stop(extension: types.ModuleType, before_stop: Callable[[], None], after_stop: Callable[[], None]) -> None:
+def _stop(extension: types.ModuleType, before_stop: list[Callable[[], None]], after_stop: list[Callable[[], None]]) -> None:
     if extension.is_in_bad_fork() or not extension.is_initialized():
         return
     _wait_for_autograd_threads()
-    before_stop()
+    for call in before_stop:
+        call()
     extension.expire_host_functions(_DRAIN_TIMEOUT_MS)
     if not extension.shutdown(_DRAIN_TIMEOUT_MS):
         print(
@@ -38,7 +39,8 @@ def _stop(extension: types.ModuleType, before_stop: Callable[[], None], after_st
             file=sys.stderr,
         )
     extension.sanitizer_flush()
-    after_stop()
+    for call in after_stop:
+        call()
 
 
 def _wait_for_autograd_threads() -> None:

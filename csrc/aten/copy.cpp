@@ -23,6 +23,7 @@
 #include "runtime/driver.h"
 #include "runtime/error.h"
 #include "runtime/event.h"
+#include "runtime/faults.h"
 #include "runtime/host_allocator.h"
 #include "runtime/launch.h"
 #include "runtime/stream.h"
@@ -104,7 +105,8 @@ void raw_to_device(const at::Tensor& dst, const at::Tensor& src, bool non_blocki
   const size_t bytes = dst.nbytes();
   const void* source = src.const_data_ptr();
   const bool pinned = is_pinned(source);
-  if (!pinned && bytes <= kInlineBytes && has_kernel_view(dst.device().index())) {
+  // A fault plan is to meet every copy.
+  if (!pinned && bytes <= kInlineBytes && has_kernel_view(dst.device().index()) && !faults_hold()) {
     note_tensor(dst, Touch::writes);
     return copy_inline(stream, dst.mutable_data_ptr(), source, bytes);
   }

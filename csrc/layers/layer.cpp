@@ -1,12 +1,13 @@
 // The list of layers.
 #include "layers/layer.h"
 
+#include "layers/faults/faults.h"
 #include "layers/sanitizer/sanitizer.h"
 
 namespace openreg::layers {
 
 namespace {
-constexpr Layer kLayers[] = {{"sanitizer", sanitizer::stack}};
+constexpr Layer kLayers[] = {{"sanitizer", sanitizer::stack}, {"faults", faults::stack}};
 }
 
 const Layer* find_layer(const char* name) {
@@ -16,6 +17,6 @@ const Layer* find_layer(const char* name) {
   return nullptr;
 }
 
-const char* layer_names() { return "sanitizer"; }
+const char* layer_names() { return "sanitizer, faults"; }
 
 }  // namespace openreg::layers

@@ -20,7 +20,7 @@ struct Layer {
 // The layer of that name, null when there is none.
 const Layer* find_layer(const char* name);
 
-// The names of every layer, "sanitizer, ...".
+// The names of every layer, "sanitizer, faults".
 const char* layer_names();
 
 // A copy of the table below; entries that it lacks are null.

@@ -13,6 +13,7 @@
 #include "runtime/error.h"
 #include "runtime/interpreter_lock.h"
 #include "runtime/launch.h"
+#include "runtime/recovery.h"
 #include "runtime/schedule.h"
 #include "runtime/stream.h"
 
@@ -64,17 +65,6 @@ void* release_gil() { return Py_IsInitialized() && PyGILState_Check() ? PyEval_S
 
 void acquire_gil(void* state) { PyEval_RestoreThread(static_cast<PyThreadState*>(state)); }
 
-void write_python_site(char* text, size_t size) {
-  if (!Py_IsInitialized()) return;
-  py::gil_scoped_acquire gil;
-  PyFrameObject* frame = PyEval_GetFrame();
-  if (frame == nullptr) return;
-  PyCodeObject* code = PyFrame_GetCode(frame);
-  std::snprintf(text, size, "%.60s:%d in %.40s", PyUnicode_AsUTF8(code->co_filename), PyFrame_GetLineNumber(frame),
-                PyUnicode_AsUTF8(code->co_name));
-  Py_DECREF(code);
-}
-
 }  // namespace
 
 void bind_stream(py::module_& m) {
@@ -107,6 +97,7 @@ void bind_stream(py::module_& m) {
   m.def("finish_host_call", wrap_pybind_function_no_gil([](int64_t id, int device, const std::string& kind, const std::string& error) {
           finish_host_call(as_stream(id, device), kind, error);
         }));
+  m.def("host_thread_is_stuck", wrap_pybind_function_no_gil([](int64_t id, int device) { return host_thread_is_stuck(as_stream(id, device)); }));
   m.def("expire_host_functions", wrap_pybind_function_no_gil([](uint64_t timeout_ms) { expire_host_functions(timeout_ms * 1'000'000); }));
   m.def("exchange_schedule", wrap_pybind_function_no_gil([](const std::string& schedule) { return exchange_schedule(schedule); }));
   m.def("current_schedule", wrap_pybind_function_no_gil([]() { return current_schedule(); }));
@@ -116,7 +107,7 @@ void bind_stream(py::module_& m) {
 void install_callbacks() {
   set_interrupt_check(raise_on_ctrl_c);
   set_interpreter_lock(release_gil, acquire_gil);
-  set_launch_site_source(write_python_site);
+  set_abandon_hook(abandon_host_functions);
 }
 
 }  // namespace openreg::python

@@ -24,12 +24,14 @@ using StreamKey = std::pair<int, int64_t>;  // device, id
 // A task that waits for its function.
 struct Turn {
   bool done = false;
+  bool abandoned = false;
   std::string kind, error;
 };
 
 struct Lane {
   std::deque<std::pair<HostCall, Turn*>> calls;
   Turn* running = nullptr;  // null also when its task has given up
+  bool stuck = false;       // in a function whose task was abandoned
 };
 
 struct Lanes {
@@ -83,7 +85,7 @@ openreg_status run(void* raw, openreg_error* error) {
       lane.calls.push_back({{args.function, false}, &turn});
       a.changed.notify_all();
     }
-    while (!turn.done && !a.expired()) {
+    while (!turn.done && !turn.abandoned && !a.expired()) {
       if (a.expiry) {
         a.changed.wait_until(lock, *a.expiry);
       } else {
@@ -92,7 +94,11 @@ openreg_status run(void* raw, openreg_error* error) {
     }
     if (!turn.done) {  // nobody may touch the turn from now on
       std::erase_if(lane.calls, [&](const auto& call) { return call.second == &turn; });
-      if (lane.running == &turn) lane.running = nullptr;
+      if (lane.running == &turn) {
+        lane.running = nullptr;
+        lane.stuck = turn.abandoned;
+      }
+      if (turn.abandoned) return fail(error, "RuntimeError", "the device was lost before the function had returned.");
       return fail(error, "RuntimeError", "the program ended before the function did.");
     }
   }
@@ -146,6 +152,25 @@ void finish_host_call(c10::Stream stream, const std::string& kind, const std::st
   turn->error = error;
   turn->done = true;
   a.changed.notify_all();
+}
+
+void abandon_host_functions(c10::DeviceIndex device) {
+  Lanes& a = all();
+  std::lock_guard<std::mutex> lock(a.mutex);
+  for (auto& [key, lane] : a.lanes) {
+    if (key.first != device) continue;
+    if (lane.running != nullptr) lane.running->abandoned = true;
+    for (auto& [call, turn] : lane.calls) {
+      if (turn != nullptr) turn->abandoned = true;
+    }
+  }
+  a.changed.notify_all();
+}
+
+bool host_thread_is_stuck(c10::Stream stream) {
+  Lanes& a = all();
+  std::lock_guard<std::mutex> lock(a.mutex);
+  return std::exchange(a.lanes[key_of(stream)].stuck, false);
 }
 
 void expire_host_functions(uint64_t timeout_ns) {

@@ -26,6 +26,12 @@ bool next_host_call(c10::Stream stream, HostCall* call);
 // Ends the call that next_host_call has handed out. An `error` that is not empty, of an exception of type `kind`, fails the stream.
 void finish_host_call(c10::Stream stream, const std::string& kind, const std::string& error);
 
+// Ends every call for a stream of the device as failed, because the device is lost. A function that is running goes on without its task.
+void abandon_host_functions(c10::DeviceIndex device);
+
+// Whether the thread that serves the stream is still in a function whose call was abandoned; then the stream needs another thread. Says so once.
+bool host_thread_is_stuck(c10::Stream stream);
+
 // From timeout_ns from now on calls are not waited for, and fail: Python ends.
 void expire_host_functions(uint64_t timeout_ns);
 

@@ -16,6 +16,8 @@ PYBIND11_MODULE(_C, m) {
   openreg::python::bind_op_stats(m);
   openreg::python::bind_sanitizer(m);
   openreg::python::bind_trace(m);
+  openreg::python::bind_recovery(m);
+  openreg::python::bind_faults(m);
   openreg::python::install_callbacks();
   openreg::register_engine();
 }

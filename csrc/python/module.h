@@ -20,6 +20,8 @@ void bind_ipc(pybind11::module_& m);
 void bind_op_stats(pybind11::module_& m);
 void bind_sanitizer(pybind11::module_& m);
 void bind_trace(pybind11::module_& m);
+void bind_recovery(pybind11::module_& m);
+void bind_faults(pybind11::module_& m);
 
 // The number as torch's device index, which has eight bits; throws the sentence of check_device for one that does not fit.
 inline c10::DeviceIndex device_index(int device) {

@@ -77,12 +77,11 @@ c10::Device device_of_pointer(const void* pointer) {
 
 void synchronize_device(c10::DeviceIndex device) {
   check_device(device);
-  int32_t index = driver_device(device);
   wait_for(
       [](void* object, uint64_t timeout_ns, openreg_error* error) {
-        return hal().device_synchronize(*static_cast<int32_t*>(object), timeout_ns, error);
+        return hal().device_synchronize(static_cast<int32_t>(reinterpret_cast<intptr_t>(object)), timeout_ns, error);
       },
-      &index, "a device");
+      reinterpret_cast<void*>(static_cast<intptr_t>(driver_device(device))), "a device", device);
 }
 
 }  // namespace openreg

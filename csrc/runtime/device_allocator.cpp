@@ -13,6 +13,7 @@
 #include "runtime/device_heap.h"
 #include "runtime/driver.h"
 #include "runtime/event.h"
+#include "runtime/faults.h"
 #include "runtime/fault_report.h"
 #include "runtime/launch.h"
 #include "runtime/sanitizer.h"
@@ -134,6 +135,7 @@ DeviceHeap& device_heap(c10::DeviceIndex device) {
 c10::DataPtr allocate_device_memory(c10::DeviceIndex device, size_t bytes) {
   DeviceHeap& heap = device_heap(device);
   hal();  // raises in a forked child
+  if (bytes != 0) check_fault_of_allocation(device, bytes);
   void* address = bytes == 0 ? nullptr : heap.allocate(bytes, current_stream(device).id());
   return {address, address, &release_device_memory, c10::Device(c10::DeviceType::PrivateUse1, device)};
 }

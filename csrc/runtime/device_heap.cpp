@@ -10,6 +10,7 @@
 #include "runtime/device.h"
 #include "runtime/driver.h"
 #include "runtime/interpreter_lock.h"
+#include "runtime/recovery.h"
 #include "runtime/sanitizer.h"
 #include "runtime/stream.h"
 
@@ -252,9 +253,9 @@ void DeviceHeap::record_deferred() {
 }
 
 // Records an event on the stream of each use and lets the block wait for it; uses on captured streams are deferred. The driver is called without
-// the mutex. A block for which an event could not be recorded (a lost device) is never reused.
+// the mutex. A lost device has dropped its work, so nothing is left to wait for; any other failure keeps the block from being used again.
 void DeviceHeap::await(std::vector<Use> uses, Lock& lock) {
-  enum class Outcome : uint8_t { failed, recorded, captured };
+  enum class Outcome : uint8_t { failed, recorded, captured, lost };
   std::vector<Outcome> outcomes(uses.size());
   std::vector<Event> events(uses.size());
   for (size_t i = 0; i < uses.size(); ++i) {
@@ -269,12 +270,13 @@ void DeviceHeap::await(std::vector<Use> uses, Lock& lock) {
       outcomes[i] = capture_of(uses[i].second) != 0 ? Outcome::captured : Outcome::recorded;
       if (outcomes[i] == Outcome::recorded) events[i].record(uses[i].second);
     } catch (const std::exception&) {
-      outcomes[i] = Outcome::failed;
+      outcomes[i] = loss_reason(uses[i].second.device_index()) ? Outcome::lost : Outcome::failed;
     }
   }
   lock.lock();
   for (size_t i = 0; i < uses.size(); ++i) {
     if (outcomes[i] == Outcome::captured) deferred_.push_back(uses[i]);
+    if (outcomes[i] == Outcome::lost && --uses[i].first->pending_events == 0) finish(uses[i].first, nullptr);
     if (outcomes[i] != Outcome::recorded) continue;
     waiting_queue(uses[i].second).waiting.push_back({std::move(events[i]), uses[i].first});
     ++waiting_count_;

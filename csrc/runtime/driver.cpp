@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "layers/layer.h"
+#include "runtime/watchdog.h"
 
 namespace openreg {
 
@@ -189,7 +190,7 @@ void set_layer(const std::string& name, bool on) {
   if (!on) s.front.erase(found);
   if (on) {
     check_layers({name});
-    s.front.insert(s.front.begin(), name);
+    s.front.insert(name == "sanitizer" ? s.front.begin() : s.front.end(), name);  // it judges what the program does, not what other layers add
   }
   if (s.driver != nullptr) use_layers(s);
 }
@@ -201,6 +202,7 @@ bool driver_stopped() noexcept { return state().stopped; }
 bool stop_driver(uint64_t timeout_ns) noexcept {
   State& s = state();
   if (!driver_started() || s.stopped.exchange(true)) return true;
+  stop_watchdog();
   return s.table.load()->shutdown(timeout_ns) == OPENREG_OK;
 }
 
@@ -232,6 +234,7 @@ void throw_status(openreg_status status, const char* action) {
     case OPENREG_INVALID_DEVICE:
     case OPENREG_NOT_INITIALIZED:
     case OPENREG_FORKED: C10_THROW_ERROR(Error, text.str());
+    case OPENREG_DEVICE_LOST: text << ". torch.openreg.reset() brings a lost device back."; [[fallthrough]];
     default: throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, status, text.str());
   }
 }

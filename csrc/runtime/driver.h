@@ -33,8 +33,8 @@ OPENREG_API void configure_driver(DriverSettings settings);
 // option at fault; the next call tries again. Any thread.
 OPENREG_API void start_driver();
 
-// Puts a layer in front of the others, or takes it away: at once, or at the start. Throws for a name that find_layer does not know. The
-// caller has waited for the devices. Any thread.
+// Puts a layer in front of those of the settings, the sanitizer in front of all, or takes it away: at once, or at the start. Throws for a name that
+// find_layer does not know. Any thread.
 OPENREG_API void set_layer(const std::string& name, bool on);
 
 // Whether start_driver() has succeeded.

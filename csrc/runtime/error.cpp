@@ -3,10 +3,7 @@
 
 #include <c10/util/Exception.h>
 
-#include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
@@ -16,9 +13,10 @@
 #include "runtime/driver.h"
 #include "runtime/interpreter_lock.h"
 #include "runtime/launch.h"
+#include "runtime/recovery.h"
 #include "runtime/sanitizer.h"
 #include "runtime/schedule.h"
-#include "runtime/stream.h"
+#include "runtime/watchdog.h"
 
 namespace openreg {
 
@@ -45,20 +43,16 @@ const char* kind_name(int32_t kind) {
   }
 }
 
-double stall_seconds() {
-  static const double seconds = [] {
-    const char* text = std::getenv("OPENREG_STALL_SECONDS");
-    return text ? std::atof(text) : 120.0;
-  }();
-  return seconds;
-}
-
 // The driver's device number -> torch's, for messages.
 int torch_device(int32_t device) {
   for (int i = 0; i < visible_device_count(); ++i) {
     if (driver_device(i) == device) return i;
   }
   return device;
+}
+
+[[noreturn]] void throw_lost(int device, const std::string& reason) {
+  throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, OPENREG_DEVICE_LOST, loss_sentence(device, reason));
 }
 
 }  // namespace
@@ -88,12 +82,13 @@ void describe_current_exception(openreg_error* error) noexcept {
 }
 
 void throw_late_error(const openreg_error& error) {
+  if (error.status == OPENREG_DEVICE_LOST) throw_lost(torch_device(error.device), error.message);
   std::ostringstream text;
-  const char* site = launch_site(error.tag);
+  const std::string site = launch_site(error.tag);
   text << error.name << " failed on openreg:" << torch_device(error.device) << ", stream " << error.stream_id << ": "
        << kind_name(error.kind) << ": " << error.message;
-  if (site[0] != '\0') {
-    text << "\nLaunched at " << site << ".";
+  if (!site.empty()) {
+    text << "\nLaunched at " << site << "\n";
   } else {
     text << "\nThe operator ran after its call had returned, so this error may name another line. Set OPENREG_LAUNCH_BLOCKING=1 "
             "to raise it at the call, or OPENREG_LAUNCH_TRACE=1 to see where it was launched.";
@@ -115,30 +110,30 @@ void throw_skipped(const char* name) {
 
 void set_interrupt_check(void (*check)()) { interrupt_check = check; }
 
-void wait_for(WaitFunction poll, void* object, const char* what) {
+void wait_for(WaitFunction poll, void* object, const char* what, c10::DeviceIndex device) {
   refuse_in_host_function("A wait");
   openreg_error error;
   error.struct_size = sizeof(error);
   constexpr uint64_t kSliceNs = 50'000'000;
-  const auto start = std::chrono::steady_clock::now();
-  bool stall_reported = stall_seconds() <= 0;
+  const uint64_t losses = losses_of(device);
+  const WatchedWait watched(what, device);
   for (;;) {
     error.message[0] = '\0';
     error.name[0] = '\0';
     const openreg_status status = [&] {
       const WithoutInterpreterLock released;
-      const HostWait borrowed;
-      return poll(object, kSliceNs | OPENREG_LEND_THREAD, &error);
+      return poll_slice(poll, object, device, kSliceNs | OPENREG_LEND_THREAD, &error);
     }();
-    if (status == OPENREG_OK) return raise_findings();
+    error.status = status;
     if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);
+    if (losses_of(device) != losses) throw_lost(device, "it was given up during this wait, and reset by another thread");
+    if (status == OPENREG_OK) return raise_findings();
     if (status != OPENREG_NOT_READY) check(status, "Waiting");
-    if (auto* interrupt = interrupt_check.load()) interrupt();
-    const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
-    if (!stall_reported && waited.count() > stall_seconds()) {
-      stall_reported = true;
-      std::fprintf(stderr, "openreg: a wait for %s has taken %.0f s. Streams with queued work:\n", what, waited.count());
-      for (c10::DeviceIndex i = 0; i < device_count(); ++i) print_streams(i);
+    try {
+      if (auto* interrupt = interrupt_check.load()) interrupt();
+    } catch (...) {
+      leave_wait();
+      throw;
     }
   }
 }

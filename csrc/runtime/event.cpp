@@ -97,7 +97,7 @@ void Event::synchronize() const {
       [](void* object, uint64_t timeout_ns, openreg_error* error) {
         return hal().event_synchronize(static_cast<openreg_event>(object), timeout_ns, error);
       },
-      handle_, "an event");
+      handle_, "an event", device_);
 }
 
 double Event::elapsed_ms(const Event& end) const {

@@ -25,41 +25,9 @@ bool environment_flag(const char* name) {
   return text != nullptr && text[0] != '\0' && std::strcmp(text, "0") != 0;
 }
 
-// The last launch sites, by tag. Older ones are overwritten: a late error names its site when at most this many launches followed.
-constexpr uint64_t kSites = 1 << 14;
-struct Site {
-  uint64_t tag;
-  char text[120];
-};
-
-struct Sites {
-  std::mutex mutex;  // LOCK: next, entries
-  uint64_t next = 1;
-  Site entries[kSites] = {};
-  void (*source)(char*, size_t) = nullptr;
-};
-
-Sites& sites() {
-  static Sites* leaked = new Sites;
-  return *leaked;
-}
-
 bool launch_trace() {
   static const bool on = environment_flag("OPENREG_LAUNCH_TRACE");
   return on;
-}
-
-uint64_t remember_launch_site() {
-  Sites& s = sites();
-  if (s.source == nullptr) return 0;
-  char text[sizeof(Site::text)] = "";
-  s.source(text, sizeof(text));
-  std::lock_guard<std::mutex> lock(s.mutex);
-  const uint64_t tag = s.next++;
-  Site& site = s.entries[tag % kSites];
-  site.tag = tag;
-  std::memcpy(site.text, text, sizeof(text));
-  return tag;
 }
 
 thread_local bool in_host_function = false;
@@ -72,7 +40,7 @@ class Description {
     desc_.struct_size = sizeof(desc_);
     desc_.name = name;
     desc_.cleanup = cleanup;
-    if (__builtin_expect(launch_trace(), 0)) desc_.tag = remember_launch_site();
+    if (__builtin_expect(launch_trace(), 0)) desc_.tag = call_stack();
     if (__builtin_expect(wants_ranges(), 0)) {
       add_operands(&desc_);
       if (sanitizing() != 0) desc_.tag = call_stack();
@@ -102,20 +70,7 @@ bool launch_blocking() noexcept {
   return on;
 }
 
-void set_launch_site_source(void (*source)(char* text, size_t size)) { sites().source = source; }
-
-const char* launch_site(uint64_t tag) {
-  if (is_call_stack(tag)) {
-    static thread_local std::string line;
-    line = call_stack_text(tag);
-    line = line.substr(0, line.find('\n'));
-    return line.c_str();
-  }
-  Sites& s = sites();
-  std::lock_guard<std::mutex> lock(s.mutex);
-  const Site& site = s.entries[tag % kSites];
-  return tag != 0 && site.tag == tag ? site.text : "";
-}
+std::string launch_site(uint64_t tag) { return call_stack_text(tag); }
 
 void after_launch(c10::Stream stream) {
   if (__builtin_expect(!launch_blocking(), 1) || capture_of(stream) != 0) return;

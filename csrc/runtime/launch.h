@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "hal/openreg_hal.h"
 #include "runtime/driver.h"
@@ -59,10 +60,8 @@ OPENREG_API void refuse_in_host_function(const char* what);
 // Whether OPENREG_LAUNCH_BLOCKING=1.
 OPENREG_API bool launch_blocking() noexcept;
 
-// Returns the text of the calling thread's launch site ("file.py:12 in step"), for OPENREG_LAUNCH_TRACE=1. Python's layer sets it.
-OPENREG_API void set_launch_site_source(void (*source)(char* text, size_t size));
-
-// The launch site that a descriptor tag stands for, or "" when none was recorded.
-OPENREG_API const char* launch_site(uint64_t tag);
+// The Python stack of the launch that a descriptor tag stands for ("file.py:12 in step", a line for each frame, innermost first), or "" when none was
+// recorded: OPENREG_LAUNCH_TRACE=1 and the sanitizer record it.
+OPENREG_API std::string launch_site(uint64_t tag);
 
 }  // namespace openreg

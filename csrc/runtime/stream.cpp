@@ -156,7 +156,7 @@ void synchronize_stream(c10::Stream stream) {
       [](void* object, uint64_t timeout_ns, openreg_error* error) {
         return hal().stream_synchronize(static_cast<openreg_stream>(object), timeout_ns, error);
       },
-      handle, "a stream");
+      handle, "a stream", stream.device_index());
 }
 
 std::vector<c10::Stream> used_streams() {

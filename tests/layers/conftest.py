@@ -1,4 +1,4 @@
-"""Builds the simulator and the sanitizer layer around it from source. Needs pytest and g++ only, and no torch."""
+"""Builds the simulator and the layers around it from source. Needs pytest and g++ only, and no torch."""
 
 import importlib.util
 import os
@@ -12,6 +12,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 DRIVER_TESTS = HERE.parent / "driver"
 sys.path[:0] = [str(HERE), str(DRIVER_TESTS)]
 
+import faulty as faults  # noqa: E402
 import layered  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("driver_conftest", DRIVER_TESTS / "conftest.py")
@@ -59,3 +60,20 @@ def device(request, monkeypatch):
         layer.library.sanitize(layered.RACES | layered.LIFETIME)
         yield layer
         layer.library.sanitize(0)
+
+
+@pytest.fixture(params=["eager", "lazy", "random:1"])
+def faulty(request, monkeypatch):
+    """The simulator with the fault layer around it, under every schedule."""
+    monkeypatch.setenv("OPENREG_TEST_BELOW", os.fspath(driver_conftest.build_driver("sim")))
+    monkeypatch.setenv("OPENREG_TEST_LAYER", "faults")
+    driver = faults.Faulty(layered_path())
+    with driver.started(memory="64MiB", schedule=request.param):
+        driver.schedule = request.param.split(":")[0]
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def tasks():
+    """Host functions of the driver tests."""
+    return driver_conftest.Tasks(driver_conftest.build("libtasks.so", [DRIVER_TESTS / "tasks.cpp"], ["-O2", "-shared"], [CSRC / "hal" / "openreg_hal.h"]))

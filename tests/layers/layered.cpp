@@ -1,10 +1,11 @@
-// A driver for the tests that is another driver with the sanitizer layer around it, and a flat C interface to what the layer found.
-// OPENREG_TEST_BELOW is the path of the driver below.
+// A driver for the tests that is another driver with one layer around it, and a flat C interface to what the layer found or did.
+// OPENREG_TEST_BELOW is the path of the driver below, OPENREG_TEST_LAYER the layer: the sanitizer unless it says otherwise.
 #include <dlfcn.h>
 
 #include <cstdlib>
 #include <string>
 
+#include "layers/faults/faults.h"
 #include "layers/layer.h"
 #include "layers/sanitizer/sanitizer.h"
 
@@ -37,7 +38,8 @@ __attribute__((visibility("default"))) openreg_status openreg_get_driver(uint32_
   if (library == nullptr) return OPENREG_INTERNAL;
   const openreg_driver* below = nullptr;
   const openreg_status status = reinterpret_cast<openreg_get_driver_fn>(dlsym(library, OPENREG_GET_DRIVER_SYMBOL))(major, &below);
-  if (status == OPENREG_OK) *table = find_layer("sanitizer")->stack(below);
+  const char* layer = std::getenv("OPENREG_TEST_LAYER");
+  if (status == OPENREG_OK) *table = find_layer(layer != nullptr ? layer : "sanitizer")->stack(below);
   return status;
 }
 
@@ -71,6 +73,28 @@ __attribute__((visibility("default"))) void block_ends(void* address) { sanitize
 __attribute__((visibility("default"))) void block_freed(void* address) { sanitizer::block_freed(address, 0); }
 __attribute__((visibility("default"))) void block_used_by(void* address, openreg_stream stream) { sanitizer::block_used_by(address, stream); }
 __attribute__((visibility("default"))) void block_idle(void* address) { sanitizer::block_idle(address); }
+
+// Begins a fault plan for devices 0 and 1 and returns its name; 0 and a position and a problem when it is none.
+__attribute__((visibility("default"))) uint64_t begin_plan(const char* text, uint64_t* position, const char** problem) {
+  faults::ParseError error{};
+  auto plan = faults::parse(text, {0, 1}, &error);
+  if (plan) return faults::begin(*std::move(plan));
+  *position = error.position;
+  *problem = keep(error.problem);
+  return 0;
+}
+__attribute__((visibility("default"))) void end_plan(uint64_t plan) { faults::end(plan); }
+__attribute__((visibility("default"))) const char* fired(uint64_t plan) {
+  std::string text;
+  for (const auto& fault : faults::report(plan).fired)
+    text += fault.rule + "|" + fault.call + "|" + std::to_string(fault.device) + "|" + std::to_string(fault.number) + "\n";
+  return keep(text);
+}
+__attribute__((visibility("default"))) const char* waiting(uint64_t plan) {
+  std::string text;
+  for (const auto& rule : faults::report(plan).waiting) text += rule + "\n";
+  return keep(text);
+}
 
 // Whether two strided sets share an element of one byte: 0 no, 1 yes, 2 unknown.
 __attribute__((visibility("default"))) int overlap(uint64_t a, uint32_t a_bytes, int a_dims, const int64_t* a_sizes, const int64_t* a_strides, uint64_t b,

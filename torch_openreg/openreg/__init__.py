@@ -3,7 +3,7 @@
 The names and signatures are torch.cuda's and torch.xpu's. Nothing starts at import: the driver starts with the
 first use of a device.
 
-`device`, `graph`, `schedule` and `trace` are context managers and `stream` is a function, as in torch.cuda; the files behind them are reached
+`device`, `faults`, `graph`, `schedule` and `trace` are context managers and `stream` is a function, as in torch.cuda; the files behind them are reached
 by their full names, such as `torch_openreg.openreg.device`, in import statements only.
 """
 
@@ -37,6 +37,7 @@ from .device import (
     synchronize,
 )
 from .event import Event
+from .faults import Fault, FaultReport, faults
 from .graph import Graph, graph, graph_pool_handle, is_current_stream_capturing, make_graphed_callables
 from .initialization import _is_in_bad_fork, _lazy_call, _lazy_init, init, is_initialized
 from .memory import (
@@ -87,6 +88,7 @@ from .random import (
     set_rng_state,
     set_rng_state_all,
 )
+from .recovery import abandon, is_lost, reset
 from .sanitizer import SanitizerError
 from .schedule import current_schedule, schedule
 from .sharing import ipc_collect
@@ -108,12 +110,15 @@ __all__ = [
     "DeviceProperties",
     "Event",
     "ExternalStream",
+    "Fault",
+    "FaultReport",
     "Graph",
     "MemPool",
     "SanitizerError",
     "Stream",
     "StreamContext",
     "TraceEvent",
+    "abandon",
     "amp",
     "caching_allocator_alloc",
     "caching_allocator_delete",
@@ -131,6 +136,7 @@ __all__ = [
     "device_memory_used",
     "device_of",
     "empty_cache",
+    "faults",
     "flex_attention",
     "get_allocator_backend",
     "get_amp_supported_dtype",
@@ -156,6 +162,7 @@ __all__ = [
     "is_bf16_supported",
     "is_current_stream_capturing",
     "is_initialized",
+    "is_lost",
     "is_tf32_supported",
     "list_gpu_processes",
     "make_graphed_callables",
@@ -176,6 +183,7 @@ __all__ = [
     "op_stats",
     "profiler",
     "random",
+    "reset",
     "reset_accumulated_host_memory_stats",
     "reset_accumulated_memory_stats",
     "reset_max_memory_allocated",

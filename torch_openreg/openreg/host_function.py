@@ -22,7 +22,7 @@ def launch(stream: torch.Stream, function: Callable[[], object]) -> None:
         raise TypeError(f"Expected a function without parameters, but got {function!r}.")
     ids = stream.stream_id, stream.device_index
     with _lock:
-        if ids not in _threads:
+        if ids not in _threads or _C.host_thread_is_stuck(*ids):
             thread = threading.Thread(target=_serve, args=ids, name=f"openreg-host-{ids[1]}-{ids[0]}", daemon=True)
             thread.start()
             _threads[ids] = thread

@@ -66,6 +66,9 @@ def _lazy_init() -> None:
                     "No openreg device is visible: OPENREG_VISIBLE_DEVICES is "
                     f"'{os.environ.get('OPENREG_VISIBLE_DEVICES', '')}'."
                 )
+            from .faults import begin_for_process
+
+            begin_for_process()
             _make_waiting_calls()
             _started = True
         finally:
