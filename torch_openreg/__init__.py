@@ -5,6 +5,8 @@ Importing this package, or torch itself (entry point `torch.backends`), register
 
 Everything that the entry point needs stands above the first `import torch`, because torch calls
 `_autoload` in the middle of its own import: see Note [Import order].
+
+PYTEST_DONT_REWRITE: pytest marks the packages of its plugins, and this one is often imported before pytest runs.
 """
 
 # Note [Import order]

@@ -80,7 +80,7 @@ def configure(
     if memory is not None:
         changes["memory"] = parse_memory("memory", memory)
     if schedule is not None:
-        changes["schedule"] = _parse_schedule("schedule", schedule)
+        changes["schedule"] = parse_schedule("schedule", schedule)
     if _extension is not None and _extension.is_initialized():
         raise RuntimeError(
             "torch_openreg.configure() has no effect any more, because the devices are already in use: "
@@ -98,7 +98,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if environ.get("OPENREG_MEMORY"):
         options["memory"] = parse_memory("OPENREG_MEMORY", environ["OPENREG_MEMORY"])
     if environ.get("OPENREG_SCHEDULE"):
-        options["schedule"] = _parse_schedule("OPENREG_SCHEDULE", environ["OPENREG_SCHEDULE"])
+        options["schedule"] = parse_schedule("OPENREG_SCHEDULE", environ["OPENREG_SCHEDULE"])
     if environ.get("OPENREG_SCHEDULE_LOG"):
         options["schedule_log"] = os.path.abspath(environ["OPENREG_SCHEDULE_LOG"])
     if environ.get("OPENREG_KERNEL_VIEW"):
@@ -245,7 +245,8 @@ def parse_memory(source: str, value: int | str) -> str:
     return str(number)
 
 
-def _parse_schedule(source: str, value: str) -> str:
+def parse_schedule(source: str, value: str) -> str:
+    """The schedule as the driver takes it. ValueError, naming the source, for anything else."""
     text = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"eager|lazy|random:[0-9]+", text):
         raise ValueError(f"{source} is 'eager', 'lazy' or 'random:SEED' with a whole number, not {value!r}.")

@@ -26,7 +26,7 @@ uint64_t device_now() {
   return now;
 }
 
-// Records live longer than the range that they are of; the names of a program are few.
+// Records live longer than the range that they are of. Only names that somebody traces are kept.
 const char* kept(const char* name) {
   static std::mutex names_mutex;  // LOCK: names
   static auto* names = new std::unordered_set<std::string>;
@@ -39,10 +39,14 @@ struct Begin final : at::ObserverContext {
   const uint64_t begin_ns;
 };
 
-std::unique_ptr<at::ObserverContext> before(const at::RecordFunction&) { return std::make_unique<Begin>(device_now()); }
+bool may_tell() { return !in_bad_fork() && !driver_stopped() && is_traced(); }
+
+std::unique_ptr<at::ObserverContext> before(const at::RecordFunction&) {
+  return may_tell() ? std::make_unique<Begin>(device_now()) : nullptr;
+}
 
 void after(const at::RecordFunction& range, at::ObserverContext* context) {
-  if (context == nullptr) return;
+  if (context == nullptr || !may_tell()) return;
   openreg_trace_record record = {};
   record.struct_size = sizeof(record);
   record.kind = kTraceRange;

@@ -1,6 +1,7 @@
 // From trace records to activities.
 #include "profiler/session.h"
 
+#include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -60,9 +61,13 @@ bool drain() {
   const WithoutInterpreterLock released;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   for (const c10::Stream stream : used_streams()) {
-    while (!query_stream(stream)) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    try {
+      while (!query_stream(stream)) {
+        if (std::chrono::steady_clock::now() > deadline) return false;
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
+    } catch (const std::exception&) {
+      continue;  // it is being captured: nothing of it runs
     }
   }
   return true;
@@ -83,19 +88,28 @@ void ProfilerSession::start() {
     clock_offset_ns_ = wall_ns() - static_cast<int64_t>(device_ns);
   } catch (const std::exception& error) {
     status_ = libkineto::TraceStatus::ERROR;
-    errors_.push_back(std::string("openreg cannot be profiled: ") + error.what());
+    complain(std::string("openreg cannot be profiled: ") + error.what());
   }
 }
 
+ProfilerSession::~ProfilerSession() { stop(); }
+
 void ProfilerSession::stop() {
   try {
-    if (status_ == libkineto::TraceStatus::RECORDING && !drain()) errors_.push_back("openreg: work that did not end within ten seconds is not in the profile");
+    if (status_ == libkineto::TraceStatus::RECORDING && !drain()) complain("openreg: work that did not end within ten seconds is not in the profile.");
+    TraceBuffer::stop();
   } catch (const std::exception& error) {
-    errors_.push_back(std::string("openreg: ") + error.what());
+    complain(std::string("openreg: the profile did not end as it should: ") + error.what());
   }
-  TraceBuffer::stop();
-  if (dropped() != 0) errors_.push_back("openreg: " + std::to_string(dropped()) + " activities came after the first " + std::to_string(kMaxEvents));
-  if (status_ == libkineto::TraceStatus::RECORDING) status_ = libkineto::TraceStatus::PROCESSING;
+  if (status_ != libkineto::TraceStatus::RECORDING) return;
+  status_ = libkineto::TraceStatus::PROCESSING;
+  if (dropped() != 0) complain("openreg: " + std::to_string(dropped()) + " activities came after the first " + std::to_string(kMaxEvents) + ".");
+}
+
+// Kineto keeps errors() for itself, so they are warned of as well.
+void ProfilerSession::complain(const std::string& sentence) {
+  errors_.push_back(sentence);
+  TORCH_WARN(sentence);
 }
 
 uint64_t ProfilerSession::mark() const noexcept { return static_cast<uint64_t>(top(ranges)) << 32 | top(operators); }

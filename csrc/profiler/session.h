@@ -19,13 +19,15 @@ namespace openreg {
 // Note [Links]
 // Around each operator Kineto pushes the operator's number on the thread that runs it, and around each record_function the range's. A trace record
 // of a call comes on that same thread, before the call returns, so what is on top then launched it. The record of the operation has the call's correlation.
-// A range on the host is mirrored on the lanes of its streams: from the begin of the first to the end of the last operation launched inside.
+// A range on the host is mirrored on the lanes of its streams: from the begin of the first to the end of the last operation launched inside, on the
+// same thread, and in no range within it. Autograd's threads are in no range, as with cuda's profiler.
 class ProfilerSession final : public libkineto::IActivityProfilerSession, private TraceBuffer {
  public:
   explicit ProfilerSession(std::set<libkineto::ActivityType> types);
+  ~ProfilerSession() override;
 
-  // Kineto calls these in this order on one thread; a session that Kineto only warmed up is never started. No exception leaves them: what
-  // went wrong is in errors().
+  // Kineto calls these in this order on one thread; a session that Kineto only warmed up is never started. No exception leaves start and stop: what
+  // went wrong is a warning and in errors().
   void start() override;
   void stop() override;
   std::vector<std::string> errors() override { return errors_; }
@@ -43,6 +45,7 @@ class ProfilerSession final : public libkineto::IActivityProfilerSession, privat
 
  private:
   uint64_t mark() const noexcept override;
+  void complain(const std::string& sentence);
   void add(libkineto::ActivityType type, const std::string& name, const TraceEvent& event, int32_t id);
 
   const std::set<libkineto::ActivityType> types_;

@@ -158,6 +158,7 @@ const char* status_name(openreg_status status) {
     case OPENREG_LAUNCH_FAILED: return "launch failed";
     case OPENREG_DEVICE_LOST: return "device lost";
     case OPENREG_INTERNAL: return "internal error";
+    case OPENREG_CAPTURE: return "not legal during a capture";
     default: return "unknown status";
   }
 }

@@ -4,6 +4,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -26,6 +27,8 @@ State& state() {
   return *leaked;
 }
 
+std::atomic<bool> traced{false};
+
 void distribute(void* context, const openreg_trace_record* record) {
   for (TraceConsumer* consumer : *static_cast<const Consumers*>(context)) consumer->take(*record);
 }
@@ -35,6 +38,7 @@ void replace(std::unique_ptr<const Consumers> consumers) {
   const openreg_trace_sink sink = consumers->empty() ? nullptr : distribute;
   check(hal().trace_exchange(sink, const_cast<Consumers*>(consumers.get())), "Tracing");
   state().consumers = std::move(consumers);
+  traced = sink != nullptr;
 }
 
 }  // namespace
@@ -48,6 +52,8 @@ void add_trace_consumer(TraceConsumer* consumer) {
   grown->push_back(consumer);
   replace(std::move(grown));
 }
+
+bool is_traced() noexcept { return traced.load(std::memory_order_relaxed); }
 
 void give_trace_record(const openreg_trace_record& record) {
   std::lock_guard<std::mutex> lock(state().mutex);

@@ -25,6 +25,9 @@ OPENREG_API void remove_trace_consumer(TraceConsumer* consumer);
 // The kind of a record that does not come from the driver: an operator or a range of the program, on its thread.
 constexpr int32_t kTraceRange = 64;
 
+// Whether there is a consumer. Any thread.
+OPENREG_API bool is_traced() noexcept;
+
 // Hands such a record to every consumer. Not inside take. Any thread.
 OPENREG_API void give_trace_record(const openreg_trace_record& record);
 

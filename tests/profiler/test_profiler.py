@@ -45,7 +45,7 @@ def test_kernels_belong_to_the_operators_that_launched_them(warm):
     assert [kernel.name for kernel in operators["aten::mm"].kernels] == ["aten::mm"]
     assert operators["aten::mm"].device_time_total > 0 and operators["aten::mm"].kernels[0].device == warm.index
     kernels = [event for event in prof.events() if event.device_type == DeviceType.PrivateUse1]
-    assert {"aten::mm", "aten::add.Tensor", "Memcpy DtoH"} <= {event.name for event in kernels} | {"aten::add.Tensor"}
+    assert {"aten::mm", "Memcpy DtoH"} <= {event.name for event in kernels} and any(event.name.startswith("aten::add") for event in kernels)
     assert all(event.device_index == warm.index for event in kernels)
 
 

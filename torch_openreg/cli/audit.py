@@ -43,7 +43,13 @@ def _handle(arguments) -> int:
             "program": arguments.program,
             "arguments": arguments.arguments,
         }
-        status = subprocess.run(child.command("torch_openreg.cli.audit_child", json.dumps(task)), check=False).returncode
+        process = subprocess.Popen(child.command("torch_openreg.cli.audit_child", json.dumps(task)))
+        while True:
+            try:
+                status = process.wait()
+                break
+            except KeyboardInterrupt:  # the program has it, too, and decides
+                continue
         if not found.exists():
             print(f"openreg audit: {arguments.program} ended with status {status} before its lines could be told.", file=sys.stderr)
             return 2

@@ -15,21 +15,33 @@ from torch_openreg.testing.cuda_watch import CudaWatch
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
-class _Skips:
-    """A pytest plugin: which tests were skipped, by reason."""
+def _skips():
+    """A pytest plugin: keeps all tests in this process, and notes which were skipped, by reason. None without pytest."""
+    try:
+        import pytest
+    except ImportError:
+        return None
 
-    def __init__(self) -> None:
-        self.reasons: dict[str, list[str]] = {}
+    class _Skips:
+        def __init__(self) -> None:
+            self.reasons: dict[str, list[str]] = {}
 
-    def pytest_runtest_logreport(self, report) -> None:
-        if report.skipped and not hasattr(report, "wasxfail"):
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            self.reasons.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_cmdline_main(self, config) -> None:
+            if hasattr(config.option, "numprocesses"):  # pytest-xdist: lines of other processes would not be seen
+                config.option.numprocesses, config.option.dist = None, "no"
 
-    def pytest_collectreport(self, report) -> None:
-        if report.skipped:
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            self.reasons.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+        def pytest_runtest_logreport(self, report) -> None:
+            if report.skipped and not hasattr(report, "wasxfail"):
+                reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+                self.reasons.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+
+        def pytest_collectreport(self, report) -> None:
+            if report.skipped:
+                reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+                self.reasons.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+
+    return _Skips()
 
 
 def watched(only):
@@ -37,7 +49,7 @@ def watched(only):
     paths = sysconfig.get_paths()
     packages = tuple({paths["purelib"] + os.sep, paths["platlib"] + os.sep})
     standard = tuple({paths["stdlib"] + os.sep, paths["platstdlib"] + os.sep})
-    torch = tuple(f"{folder}torch{os.sep}" for folder in packages)
+    torch = os.path.dirname(os.path.abspath(sys.modules["torch"].__file__)) + os.sep
 
     def watches(file: str) -> bool:
         if file.startswith("<"):
@@ -55,18 +67,18 @@ def watched(only):
 def run(task) -> int:
     """Runs the program, and returns its exit status."""
     sys.argv = [task["program"], *task["arguments"]]
-    skips = _Skips()
+    skips = _skips()
     try:
         if task["module"] and task["program"] == "pytest":
             import pytest
 
-            serial = ["-n", "0"] if _has_xdist() else []  # tests of other processes would not be seen
-            return int(pytest.main([*task["arguments"], *serial], plugins=[skips]))
+            sys.path[0:1] = [os.getcwd()]
+            return int(pytest.main(task["arguments"], plugins=[skips]))
         if task["module"]:
-            sys.path.insert(0, os.getcwd())
+            sys.path[0:1] = [os.getcwd()]
             runpy.run_module(task["program"], run_name="__main__", alter_sys=True)
         else:
-            sys.path.insert(0, str(Path(task["program"]).resolve().parent))
+            sys.path[0:1] = [os.path.dirname(os.path.abspath(task["program"]))]
             runpy.run_path(task["program"], run_name="__main__")
         return 0
     except SystemExit as exit:
@@ -75,13 +87,7 @@ def run(task) -> int:
         print(exit.code, file=sys.stderr)
         return 1
     finally:
-        task["skips"] = skips.reasons
-
-
-def _has_xdist() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("xdist") is not None
+        task["skips"] = skips.reasons if skips is not None else {}
 
 
 def main(task) -> int:

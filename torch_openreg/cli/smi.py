@@ -10,7 +10,7 @@ import sys
 
 from torch_openreg import child
 
-WIDTHS = (8, 32, 26, 9, 12)
+WIDTHS = (8, 32, 26, 9, 13)
 HEADINGS = ("device", "name", "memory", "streams", "utilization")
 
 
@@ -23,7 +23,10 @@ def add_parser(commands) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 3600:
         raise argparse.ArgumentTypeError(f"a number of seconds above 0, at most 3600, not {text}")
     return seconds

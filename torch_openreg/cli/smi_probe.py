@@ -50,7 +50,7 @@ def _name(pid: int) -> str:
     """The command line of a process, or "" when it is gone or not ours to read."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+            return " ".join(file.read().replace(b"\0", b" ").decode(errors="replace").split())
     except OSError:
         return ""
 

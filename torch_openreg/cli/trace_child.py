@@ -17,7 +17,10 @@ def main() -> None:
     trace.start()
     sys.argv = [name, *arguments]
     sys.path[0:1] = [os.getcwd() if kind == "module" else os.path.dirname(os.path.abspath(name))]
+    process = os.getpid()
     status = _run(kind, name)
+    if os.getpid() != process:  # a forked child ends here, too; the trace is its parent's
+        sys.exit(status)
     try:
         trace.stop()
     except Exception as error:

@@ -133,5 +133,11 @@ def _device(index: int) -> int | None:
 
 
 def _wait_for_devices() -> None:
+    first: Exception | None = None
     for device in range(_C.device_count()):
-        _C.synchronize(device)
+        try:
+            _C.synchronize(device)
+        except Exception as error:  # the other devices' work belongs into the trace all the same
+            first = first or error
+    if first is not None:
+        raise first

@@ -62,7 +62,7 @@ def _means_cuda(value: object) -> bool:
 
 
 class CudaWatch:
-    """Context manager: notes which lines that name cuda run inside, in all threads. `places` counts them, in the order of their first run.
+    """Context manager: notes which lines that name cuda run inside, in this thread and those that start inside; from Python 3.12 on in all. `places` counts them, in the order of their first run.
 
     Args:
         watches: says of a file's path whether its lines count.
@@ -73,7 +73,7 @@ class CudaWatch:
     def __init__(self, watches: Callable[[str], bool]) -> None:
         self.places: dict[Place, int] = {}
         self._watches = watches
-        self._lines: dict[types.CodeType, frozenset[int]] = {}
+        self._lines: dict[tuple[str, types.CodeType], frozenset[int]] = {}  # equal code of two files is one key without the file
 
     def __enter__(self) -> CudaWatch:
         if _MONITORING is not None:
@@ -83,6 +83,7 @@ class CudaWatch:
             _MONITORING.register_callback(self._tool, events.PY_START, self._start)
             _MONITORING.register_callback(self._tool, events.LINE, self._line)
             _MONITORING.set_events(self._tool, events.PY_START)
+            _MONITORING.restart_events()  # functions that an earlier watch has seen, too
         else:
             if sys.gettrace() is not None:
                 raise RuntimeError(
@@ -94,20 +95,19 @@ class CudaWatch:
 
     def __exit__(self, *exc_info: object) -> None:
         if _MONITORING is not None:
-            for code in self._lines:
+            _MONITORING.set_events(self._tool, 0)  # first, so that no thread adds code any more
+            for _, code in list(self._lines):
                 _MONITORING.set_local_events(self._tool, code, 0)
-            _MONITORING.set_events(self._tool, 0)
             _MONITORING.free_tool_id(self._tool)
-            self._lines.clear()
         else:
             sys.settrace(None)
             threading.settrace(None)  # type: ignore[arg-type]
 
     def _interesting(self, code: types.CodeType) -> frozenset[int]:
-        lines = self._lines.get(code)
+        lines = self._lines.get((code.co_filename, code))
         if lines is None:
             lines = lines_with_cuda(code) if self._watches(code.co_filename) else frozenset()
-            self._lines[code] = lines
+            self._lines[code.co_filename, code] = lines
         return lines
 
     def _note(self, code: types.CodeType, line: int) -> None:
@@ -119,7 +119,7 @@ class CudaWatch:
         return self._trace_line if self._interesting(frame.f_code) else None
 
     def _trace_line(self, frame: types.FrameType, event: str, argument: object) -> Callable[..., object]:
-        if event == "line" and frame.f_lineno in self._lines.get(frame.f_code, ()):
+        if event == "line" and frame.f_lineno in self._interesting(frame.f_code):
             self._note(frame.f_code, frame.f_lineno)
         return self._trace_line
 
@@ -130,7 +130,7 @@ class CudaWatch:
         return _MONITORING.DISABLE
 
     def _line(self, code: types.CodeType, line: int) -> object:
-        if line not in self._lines.get(code, ()):
+        if line not in self._interesting(code):
             return _MONITORING.DISABLE
         self._note(code, line)
         return None

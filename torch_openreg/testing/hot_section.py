@@ -7,6 +7,7 @@ so does an operator whose result is a CPU tensor with a dimension. Views of CPU 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,10 +36,31 @@ def _makes_view(func: Any) -> bool:
 @contextlib.contextmanager
 def hot_section() -> Iterator[None]:
     """Raises RuntimeError where the code inside waits for a device or computes on the CPU. Waits are told of in all threads of the process."""
-    before = torch.openreg.get_sync_debug_mode()
-    torch.openreg.set_sync_debug_mode("error")
+    _enter()
     try:
         with _DeviceOnly():
             yield
     finally:
-        torch.openreg.set_sync_debug_mode(before)
+        _leave()
+
+
+_lock = threading.Lock()
+_open = 0  # sections of all threads. LOCK: _lock
+_before = 0  # the mode outside of them. LOCK: _lock
+
+
+def _enter() -> None:
+    global _open, _before
+    with _lock:
+        if _open == 0:
+            _before = torch.openreg.get_sync_debug_mode()
+            torch.openreg.set_sync_debug_mode("error")
+        _open += 1
+
+
+def _leave() -> None:
+    global _open
+    with _lock:
+        _open -= 1
+        if _open == 0:
+            torch.openreg.set_sync_debug_mode(_before)

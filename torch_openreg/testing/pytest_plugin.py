@@ -6,6 +6,7 @@ pytest_options has the options and the fixtures; docs/testing-your-library.md te
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import site
 import sys
@@ -54,7 +55,7 @@ class Plugin:
         told = [f"{name} {value}" for name, value in settings.options.items()]
         if settings.sanitize:
             told.append(f"sanitize {','.join(settings.sanitize)}")
-        return f"openreg: {', '.join(told) or 'default settings'}{', strict' if self.strict else ''}"
+        return f"openreg: {', '.join(told) or 'default settings'}{f', strict for lines under {self._root}' if self.strict else ''}"
 
     @pytest.hookimpl
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -135,6 +136,11 @@ def _mark_of(item: pytest.Item) -> dict[str, Any]:
             driver.parse_memory(f"{item.nodeid}: memory", arguments["memory"])
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
+    if arguments["schedule"] is not None:
+        try:
+            driver.parse_schedule(f"{item.nodeid}: schedule", arguments["schedule"])
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
     return arguments
 
 
@@ -145,12 +151,13 @@ def _limited(memory: int | str) -> Iterator[None]:
 
     limit = int(driver.parse_memory("memory", memory))
     torch.openreg.empty_cache()
-    before = []
-    for index in range(torch.openreg.device_count()):
-        before.append(torch.openreg.get_per_process_memory_fraction(index))
-        total = torch.openreg.mem_get_info(index)[1]
-        torch.openreg.set_per_process_memory_fraction(min(1.0, limit / total), index)
+    before: list[float] = []
     try:
+        for index in range(torch.openreg.device_count()):
+            before.append(torch.openreg.get_per_process_memory_fraction(index))
+            total = torch.openreg.mem_get_info(index)[1]
+            # The fraction's product with the total is rounded down, so the next larger number.
+            torch.openreg.set_per_process_memory_fraction(min(1.0, math.nextafter(limit / total, 1.0)), index)
         yield
     finally:
         for index, fraction in enumerate(before):

@@ -202,6 +202,7 @@ void end_trace() {
 
 openreg_status trace_exchange(openreg_trace_sink sink, void* context) {
   return entry([&]() -> openreg_status {
+    mark_key();  // made here, where it may fail
     if (pthread_getspecific(sink_key())) return fail(OPENREG_INVALID_VALUE, "trace_exchange: a sink cannot replace itself; return from it first");
     replace_sink(sink ? std::make_unique<const TraceSink>(TraceSink{sink, context}) : nullptr);
     return OPENREG_OK;

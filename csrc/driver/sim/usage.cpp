@@ -26,12 +26,16 @@ constexpr size_t kBytes = kMaxDevices * sizeof(DeviceUsage);
 constexpr uint64_t kStep_ns = 1000000;
 constexpr uint64_t kMaxWindow_ns = 10000000000;
 
+ino_t own_file = 0;  // what forked children have inherited
+
 DeviceUsage* make_page() {
   int file = memfd_create(kFile, MFD_CLOEXEC);  // stays open: /proc shows open files to the user's other processes
-  if (file >= 0 && ftruncate(file, kBytes) != 0) {
+  struct stat info;
+  if (file >= 0 && (ftruncate(file, kBytes) != 0 || fstat(file, &info) != 0)) {
     close(file);
     file = -1;
   }
+  if (file >= 0) own_file = info.st_ino;
   void* page = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, file, 0);
   return page == MAP_FAILED ? nullptr : static_cast<DeviceUsage*>(page);
 }
@@ -40,10 +44,12 @@ DeviceUsage* make_page() {
 class Pages {
  public:
   Pages() {
+    usage_page();
+    seen_.insert(own_file);
     DIR* processes = opendir("/proc");
     if (processes == nullptr) return;
     while (const dirent* entry = readdir(processes)) {
-      if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && entry->d_name != std::to_string(getpid())) look_into(std::string("/proc/") + entry->d_name + "/fd");
+      if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9') look_into(std::string("/proc/") + entry->d_name + "/fd");
     }
     closedir(processes);
   }
