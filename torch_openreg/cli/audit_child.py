@@ -64,10 +64,9 @@ def watched(only):
     return watches
 
 
-def run(task) -> int:
+def run(task, skips) -> int:
     """Runs the program, and returns its exit status."""
     sys.argv = [task["program"], *task["arguments"]]
-    skips = _skips()
     try:
         if task["module"] and task["program"] == "pytest":
             import pytest
@@ -95,9 +94,10 @@ def main(task) -> int:
 
     torch_openreg.load()
     os.environ.pop("TORCH_OPENREG_DEFER_LOAD", None)  # the command's; processes of the program shall load the device
+    skips = _skips() if task["module"] and task["program"] == "pytest" else None  # imports pytest unwatched
     with CudaWatch(watched(task["only"])) as watch:
         try:
-            status = run(task)
+            status = run(task, skips)
         except BaseException:
             import traceback
 
