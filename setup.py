@@ -64,19 +64,25 @@ TORCH_SOURCES = """
     runtime/driver runtime/error runtime/event runtime/expandable_segment runtime/fault_report runtime/faults runtime/free_blocks runtime/generator runtime/graph runtime/guard runtime/hooks
     runtime/host_allocator runtime/interpreter_lock runtime/ipc runtime/launch runtime/lease runtime/memory_pool runtime/memory_recorder runtime/memory_snapshot runtime/operands runtime/out_of_memory runtime/recovery runtime/sanitizer runtime/schedule runtime/storage runtime/stream runtime/sync_debug
     runtime/trace runtime/trace_buffer runtime/watchdog
-    aten/attention aten/autocast aten/cast aten/convolution aten/copy aten/elementwise aten/factories aten/foreach aten/host_access aten/layer_norm
-    aten/max_pool1d aten/nested aten/nll_loss aten/op_stats aten/optimizer aten/quantized aten/random aten/registration aten/rnn aten/sparse aten/tensor
-    aten/softmax aten/tensor_split aten/windows
+    aten/attention aten/autocast aten/elementwise aten/factories aten/foreach
+    aten/nested aten/nll_loss aten/op_stats aten/quantized aten/random aten/rnn aten/sparse
     aten/kernels/attention aten/kernels/binary aten/kernels/copy aten/kernels/fill aten/kernels/foreach aten/kernels/layer_norm aten/kernels/nll_loss aten/kernels/optimizer
     aten/kernels/philox aten/kernels/random aten/kernels/softmax aten/kernels/unary
-    aten/engine/arguments aten/engine/chosen aten/engine/core_meta aten/engine/infer aten/engine/kinds aten/engine/launch_state aten/engine/lists
-    aten/engine/memo aten/engine/operands
-    aten/engine/op_record aten/engine/preset aten/engine/result
-    aten/engine/run aten/engine/staging aten/engine/task
+    aten/engine/core_meta aten/engine/launch_state
+    aten/engine/preset
+    aten/engine/run aten/engine/task
 """
 
 # Small files that are mostly the same large headers. Each group is compiled as one file, in a fraction of the time that its files take one by one.
 TORCH_GROUPS = {
+    "engine": """
+        aten/engine/arguments aten/engine/chosen aten/engine/infer aten/engine/kinds aten/engine/lists aten/engine/memo aten/engine/op_record
+        aten/engine/operands aten/engine/result aten/engine/staging
+    """,
+    "families": """
+        aten/cast aten/convolution aten/copy aten/host_access aten/layer_norm aten/max_pool1d aten/optimizer aten/registration
+        aten/softmax aten/tensor aten/tensor_split aten/windows
+    """,
     "shapes": """
         aten/engine/shapes/attention aten/engine/shapes/convolution aten/engine/shapes/fft aten/engine/shapes/indexing aten/engine/shapes/linalg
         aten/engine/shapes/list aten/engine/shapes/normalization aten/engine/shapes/pointwise aten/engine/shapes/pooling

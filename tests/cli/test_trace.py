@@ -3,13 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from torch_openreg import child
 
 PROGRAM = """
 import sys, torch
@@ -33,8 +31,8 @@ def run(tmp_path):
 
     def run(*arguments, **environment):
         result = subprocess.run(
-            [sys.executable, "-m", "torch_openreg", "trace", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            child.command("torch_openreg", "trace", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, **environment},
         )  # fmt: skip
         file = tmp_path / "trace.json"
         return result, json.loads(file.read_text())["traceEvents"] if file.exists() else None

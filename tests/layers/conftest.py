@@ -31,11 +31,11 @@ def layered_path(flags=("-O2",)):
 def run_stress():
     """run_stress(driver stem, modes, arguments, flags, environment): stress.cpp against the layer around that driver, all built with the flags."""
 
-    def run(stem, modes, arguments=(), flags=("-O1", "-g"), environment=None):
-        runner = driver_conftest.build("stress", [HERE / "stress.cpp"], list(flags), [driver_conftest.CSRC / "hal" / "openreg_hal.h"])
-        below = driver_conftest.build_driver(stem, list(flags))
+    def run(stem, modes, arguments=(), flags=None, environment=None):
+        runner = driver_conftest.build("stress", [HERE / "stress.cpp"], list(flags or ["-O1"]), [driver_conftest.CSRC / "hal" / "openreg_hal.h"])
+        below = driver_conftest.build_driver(stem, list(flags)) if flags else driver_conftest.build_driver(stem)  # those of the other tests
         environment = {**os.environ, "OPENREG_TEST_BELOW": os.fspath(below), **(environment or {})}
-        command = [runner, layered_path(flags), str(modes), *arguments]
+        command = [runner, layered_path(flags) if flags else layered_path(), str(modes), *arguments]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
         assert result.returncode == 0 and result.stdout == "ok\n", result.stdout + result.stderr[-6000:]
 
@@ -76,4 +76,4 @@ def faulty(request, monkeypatch):
 @pytest.fixture(scope="session")
 def tasks():
     """Host functions of the driver tests."""
-    return driver_conftest.Tasks(driver_conftest.build("libtasks.so", [DRIVER_TESTS / "tasks.cpp"], ["-O2", "-shared"], [CSRC / "hal" / "openreg_hal.h"]))
+    return driver_conftest.Tasks(driver_conftest.build("libtasks.so", [DRIVER_TESTS / "tasks.cpp"], ["-O2", "-shared"], [driver_conftest.CSRC / "hal" / "openreg_hal.h"]))

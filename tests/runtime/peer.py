@@ -47,7 +47,7 @@ kept = {}
 
 def serve(pipe):
     if not torch.openreg.is_initialized() and not torch.openreg._is_in_bad_fork():
-        torch_openreg.configure(schedule="eager")  # nobody here waits for what the other process waits for
+        torch_openreg.configure(schedule=os.environ.get("OPENREG_TEST_PEER_SCHEDULE", "eager"))  # nobody here waits for what the other process waits for
     while True:
         try:
             name, args = pipe.recv()

@@ -240,7 +240,7 @@ def test_what_is_queued_is_done_before_the_receiver_looks(peer, device):
 
 
 def test_the_sender_waits_for_work_that_the_receiver_has_queued(monkeypatch):
-    monkeypatch.setenv("OPENREG_SCHEDULE", "lazy")
+    monkeypatch.setenv("OPENREG_TEST_PEER_SCHEDULE", "lazy")
     lazy, before = Peer(), used(0)
     try:
         x = torch.full((1 << 12,), 3.0, device="openreg:0")

@@ -42,7 +42,7 @@ class ForkServer:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENREG_")}
         environment["PYTHONPATH"] = os.pathsep.join([os.path.dirname(os.path.dirname(sys.modules["torch_openreg"].__file__)), environment.get("PYTHONPATH", "")])
         self.folder = folder
-        self.process = subprocess.Popen([sys.executable, "-c", SERVER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, "-c", SERVER], env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
 
     def run(self, program, environment):

@@ -16,6 +16,7 @@
 
 #include "driver/sim/device.h"
 #include "driver/sim/futex.h"
+#include "driver/sim/pages.h"
 #include "driver/sim/status.h"
 
 namespace openreg::sim {
@@ -37,7 +38,9 @@ DeviceUsage* make_page() {
   }
   if (file >= 0) own_file = info.st_ino;
   void* page = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, file, 0);
-  return page == MAP_FAILED ? nullptr : static_cast<DeviceUsage*>(page);
+  if (page == MAP_FAILED) return nullptr;
+  hide_from_fork_and_dump(page, kBytes);  // a forked child has no device and must not write its parent's
+  return static_cast<DeviceUsage*>(page);
 }
 
 // The pages of all processes that let us look, this one's first. A child that inherited its parent's has none of its own.
