@@ -4,7 +4,9 @@
 Standard library only.
 """
 
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -22,3 +24,15 @@ def command(module: str, *arguments: str) -> list[str]:
     """The words that run `module`, as in "torch_openreg.cli.doctor_probe", as a program with these arguments."""
     code = _CODE.format(init=str(_PACKAGE / "__init__.py"), folder=str(_PACKAGE), module=module)
     return [sys.executable, "-c", code, *arguments]
+
+
+def run_program(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> int:
+    """Runs `command(...)` with this process's input and output, and returns its status as a shell has it. Ctrl-C is the program's to decide."""
+    process = subprocess.Popen(command(module, *arguments), env=env)
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:  # the program has it, too
+            continue
+    return 128 - status if status < 0 else status

@@ -6,7 +6,6 @@ The program runs in a process of its own (audit_child.py) and keeps its argument
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -43,13 +42,7 @@ def _handle(arguments) -> int:
             "program": arguments.program,
             "arguments": arguments.arguments,
         }
-        process = subprocess.Popen(child.command("torch_openreg.cli.audit_child", json.dumps(task)))
-        while True:
-            try:
-                status = process.wait()
-                break
-            except KeyboardInterrupt:  # the program has it, too, and decides
-                continue
+        status = child.run_program("torch_openreg.cli.audit_child", json.dumps(task))
         if not found.exists():
             print(f"openreg audit: {arguments.program} ended with status {status} before its lines could be told.", file=sys.stderr)
             return 2

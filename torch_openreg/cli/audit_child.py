@@ -5,11 +5,11 @@
 
 import json
 import os
-import runpy
 import sys
 import sysconfig
 from pathlib import Path
 
+from torch_openreg.cli import program
 from torch_openreg.testing.cuda_watch import CudaWatch
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -64,50 +64,30 @@ def watched(only):
     return watches
 
 
-def run(task, skips) -> int:
-    """Runs the program, and returns its exit status."""
+def run(task, skips) -> object:
+    """Runs the program, and returns what sys.exit would get."""
+    if skips is None:
+        return program.run(task["program"], task["arguments"], module=task["module"])
+    import pytest
+
     sys.argv = [task["program"], *task["arguments"]]
-    try:
-        if task["module"] and task["program"] == "pytest":
-            import pytest
-
-            sys.path[0:1] = [os.getcwd()]
-            return int(pytest.main(task["arguments"], plugins=[skips]))
-        if task["module"]:
-            sys.path[0:1] = [os.getcwd()]
-            runpy.run_module(task["program"], run_name="__main__", alter_sys=True)
-        else:
-            sys.path[0:1] = [os.path.dirname(os.path.abspath(task["program"]))]
-            runpy.run_path(task["program"], run_name="__main__")
-        return 0
-    except SystemExit as exit:
-        if exit.code is None or isinstance(exit.code, int):
-            return exit.code or 0
-        print(exit.code, file=sys.stderr)
-        return 1
-    finally:
-        task["skips"] = skips.reasons if skips is not None else {}
+    sys.path[0:1] = [os.getcwd()]
+    return int(pytest.main(task["arguments"], plugins=[skips]))
 
 
-def main(task) -> int:
+def main(task) -> object:
     import torch_openreg
 
     torch_openreg.load()
     os.environ.pop("TORCH_OPENREG_DEFER_LOAD", None)  # the command's; processes of the program shall load the device
     skips = _skips() if task["module"] and task["program"] == "pytest" else None  # imports pytest unwatched
     with CudaWatch(watched(task["only"])) as watch:
-        try:
-            status = run(task, skips)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            status = 1
+        status = run(task, skips)
     places = [
         {"file": os.path.abspath(place.file), "line": place.line, "function": place.function, "source": place.source, "count": count}
         for place, count in watch.places.items()
     ]
-    Path(task["out"]).write_text(json.dumps({"status": status, "places": places, "skips": task["skips"]}))
+    Path(task["out"]).write_text(json.dumps({"status": status, "places": places, "skips": skips.reasons if skips is not None else {}}))
     return status
 
 

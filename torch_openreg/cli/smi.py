@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from torch_openreg import child
+from torch_openreg.cli.memory.summary import size
 
 WIDTHS = (8, 32, 26, 9, 13)
 HEADINGS = ("device", "name", "memory", "streams", "utilization")
@@ -63,15 +64,15 @@ def render(look: dict) -> str:
         _row(["-" * (width - 2) for width in WIDTHS]),
     ]
     for device in look["devices"]:
-        used = "?" if device["used_bytes"] is None else _size(device["used_bytes"])
+        used = "?" if device["used_bytes"] is None else size(device["used_bytes"])
         busy = "?" if device["utilization"] is None else f"{device['utilization']}%"
         streams = "?" if device["streams"] is None else str(device["streams"])
-        lines.append(_row((str(device["index"]), device["name"], f"{used} of {_size(device['memory_bytes'])}", streams, busy)))
+        lines.append(_row((str(device["index"]), device["name"], f"{used} of {size(device['memory_bytes'])}", streams, busy)))
     if not look["devices"]:
         lines.append("no devices")
     lines += ["", f"{'device':8}{'pid':>9}  {'memory':>12}  process"]
     users = [(device["index"], process) for device in look["devices"] for process in device["processes"] or []]
-    lines += [f"{index:<8}{process['pid']:>9}  {_size(process['used_bytes']):>12}  {_short(process['name'])}" for index, process in users]
+    lines += [f"{index:<8}{process['pid']:>9}  {size(process['used_bytes']):>12}  {_short(process['name'])}" for index, process in users]
     if not users:
         unknown = any(device["processes"] is None for device in look["devices"])
         lines.append("the driver does not know the processes" if unknown else "no process has memory of a device")
@@ -84,12 +85,3 @@ def _row(cells) -> str:
 
 def _short(text: str, width: int = 80) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

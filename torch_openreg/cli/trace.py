@@ -1,7 +1,6 @@
 """`openreg trace`: runs a program and writes a trace of its devices. Imports no torch: the program runs in a Python of its own."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -39,11 +38,4 @@ def _handle(arguments) -> int:
     if arguments.stacks:
         environment["OPENREG_LAUNCH_TRACE"] = "1"
     words = [str(arguments.output.resolve()), str(arguments.max_events), "module" if arguments.module else "script", arguments.program]
-    process = subprocess.Popen(child.command("torch_openreg.cli.trace_child", *words, *arguments.arguments), env=environment)
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt:  # the program has it, too, and decides
-            continue
-    return 128 - status if status < 0 else status
+    return child.run_program("torch_openreg.cli.trace_child", *words, *arguments.arguments, env=environment)

@@ -102,6 +102,18 @@ def synchronize(device: Device = None) -> None:
     _C.synchronize(index)
 
 
+def _synchronize_all() -> None:
+    """Waits for every device, and then raises the first error of one."""
+    first: Exception | None = None
+    for index in range(device_count()):
+        try:
+            synchronize(index)
+        except Exception as error:
+            first = first or error
+    if first is not None:
+        raise first
+
+
 @dataclass(frozen=True)
 class DeviceProperties:
     """What a device is. Sizes are in bytes; a lower priority number is more urgent."""

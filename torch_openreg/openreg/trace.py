@@ -15,6 +15,7 @@ import torch
 from torch_openreg import _C
 
 from . import chrome_trace, initialization
+from .device import _synchronize_all
 
 _KINDS = dict(enumerate(("launch", "copy", "fill", "record", "wait", "alloc", "free", "sync", "graph"))) | {64: "range"}
 _STATUSES = {0: "ok", 1: "not ready", 8: "failed", 9: "device lost"}
@@ -85,7 +86,7 @@ class trace:
         if self._state == "runs":
             try:
                 if synchronize:
-                    _wait_for_devices()
+                    _synchronize_all()
             finally:
                 self._note_threads()
                 self._buffer.stop()
@@ -130,14 +131,3 @@ def _event(kind, is_operation, name, device, stream, correlation, cause, begin, 
 
 def _device(index: int) -> int | None:
     return None if index == _HOST else index
-
-
-def _wait_for_devices() -> None:
-    first: Exception | None = None
-    for device in range(_C.device_count()):
-        try:
-            _C.synchronize(device)
-        except Exception as error:  # the other devices' work belongs into the trace all the same
-            first = first or error
-    if first is not None:
-        raise first

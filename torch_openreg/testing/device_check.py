@@ -11,6 +11,8 @@ import time
 
 import torch
 
+from torch_openreg.openreg.device import _synchronize_all
+
 _ATTEMPTS = 10
 
 
@@ -42,7 +44,7 @@ class DeviceCheck:
         if exc_type is not None:
             discard_errors()
             return
-        _synchronize_all()
+        _wait_for_devices()
         if changed:
             raise AssertionError(f"{self.name} left {found} current; before it, that was {_describe(self._current)}.")
         if self.memory:
@@ -89,17 +91,13 @@ def _restore(current: tuple[int, list[torch.Stream]]) -> None:
     torch.openreg.set_device(device)
 
 
-def _synchronize_all() -> None:
+def _wait_for_devices() -> None:
     """Waits for every device; the first error is raised once none is left that a later test would get."""
-    first: Exception | None = None
-    for index in _devices():
-        try:
-            torch.openreg.synchronize(index)
-        except Exception as error:
-            first = first or error
-    if first is not None:
+    try:
+        _synchronize_all()
+    except Exception:
         discard_errors()
-        raise first
+        raise
 
 
 def discard_errors() -> bool:
