@@ -18,31 +18,9 @@
 #include <vector>
 
 #include "hal/openreg_hal.h"
+#include "stress.h"
 
 namespace {
-
-const openreg_driver* driver;
-
-#define CHECK(condition)                                                                                    \
-  do {                                                                                                      \
-    if (!(condition)) {                                                                                     \
-      fprintf(stderr, "%s:%d: %s is false; %s\n", __FILE__, __LINE__, #condition, driver->last_message()); \
-      _Exit(1);                                                                                             \
-    }                                                                                                       \
-  } while (0)
-#define OK(call) CHECK((call) == OPENREG_OK)
-
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed * 2654435761u + 1) {}
-  uint32_t below(uint32_t bound) {
-    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<uint32_t>(state_ >> 33) % bound;
-  }
-
- private:
-  uint64_t state_;
-};
 
 // One shared stream: `ran` and `inside` are plain and touched by its tasks only, which run one at a time.
 struct Lane {
@@ -219,15 +197,21 @@ void trace(const std::atomic<bool>& finished) {
   OK(driver->trace_exchange(nullptr, nullptr));
 }
 
-void round(uint64_t seed, const std::vector<openreg_option>& options, int threads, int steps) {
-  OK(driver->init(options.data(), options.size()));
-  int32_t devices;
-  OK(driver->device_count(&devices));
+// Four, spread over the devices, each of another priority.
+std::vector<std::unique_ptr<Lane>> make_lanes(int32_t devices) {
   std::vector<std::unique_ptr<Lane>> lanes;
   for (int i = 0; i < 4; ++i) {
     lanes.push_back(std::make_unique<Lane>());
     OK(driver->stream_create(i % devices, -i, &lanes.back()->stream));
   }
+  return lanes;
+}
+
+void round(uint64_t seed, const std::vector<openreg_option>& options, int threads, int steps) {
+  OK(driver->init(options.data(), options.size()));
+  int32_t devices;
+  OK(driver->device_count(&devices));
+  const std::vector<std::unique_ptr<Lane>> lanes = make_lanes(devices);
   openreg_event shared_event;
   OK(driver->event_create(0, 1, &shared_event));
   std::vector<uint64_t> values(static_cast<size_t>(threads) * 8, 0);
@@ -327,11 +311,7 @@ void round_of_losses(uint64_t seed, const std::vector<openreg_option>& options, 
   OK(driver->init(options.data(), options.size()));
   int32_t devices;
   OK(driver->device_count(&devices));
-  std::vector<std::unique_ptr<Lane>> lanes;
-  for (int i = 0; i < 4; ++i) {
-    lanes.push_back(std::make_unique<Lane>());
-    OK(driver->stream_create(i % devices, -i, &lanes.back()->stream));
-  }
+  const std::vector<std::unique_ptr<Lane>> lanes = make_lanes(devices);
   openreg_event shared_event;
   OK(driver->event_create(0, 1, &shared_event));
   std::atomic<int> busy{threads};

@@ -15,7 +15,7 @@ ADDRESS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=u
 
 
 def run_stress(driver, arguments, flags=("-O1", "-g"), environment=None, timeout=120):
-    runner = conftest.build("stress", [conftest.HERE / "stress.cpp"], list(flags), [conftest.CSRC / "hal" / "openreg_hal.h"])
+    runner = conftest.build("stress", [conftest.HERE / "stress.cpp"], list(flags), [conftest.HERE / "stress.h", conftest.CSRC / "hal" / "openreg_hal.h"])
     result = subprocess.run([runner, driver, *arguments], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(environment or {})})
     assert result.returncode == 0 and result.stdout == "ok\n", result.stdout + result.stderr[-6000:]
     return result

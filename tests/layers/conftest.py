@@ -32,7 +32,7 @@ def run_stress():
     """run_stress(driver stem, modes, arguments, flags, environment): stress.cpp against the layer around that driver, all built with the flags."""
 
     def run(stem, modes, arguments=(), flags=None, environment=None):
-        runner = driver_conftest.build("stress", [HERE / "stress.cpp"], list(flags or ["-O1"]), [driver_conftest.CSRC / "hal" / "openreg_hal.h"])
+        runner = driver_conftest.build("stress", [HERE / "stress.cpp"], list(flags or ["-O1"]), [DRIVER_TESTS / "stress.h", driver_conftest.CSRC / "hal" / "openreg_hal.h"])
         below = driver_conftest.build_driver(stem, list(flags)) if flags else driver_conftest.build_driver(stem)  # those of the other tests
         environment = {**os.environ, "OPENREG_TEST_BELOW": os.fspath(below), **(environment or {})}
         command = [runner, layered_path(flags) if flags else layered_path(), str(modes), *arguments]

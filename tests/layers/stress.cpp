@@ -15,10 +15,9 @@
 #include <vector>
 
 #include "hal/openreg_hal.h"
+#include "../driver/stress.h"
 
 namespace {
-
-const openreg_driver* driver;
 
 // The functions of layered.cpp.
 struct Layer {
@@ -39,27 +38,6 @@ struct Layer {
   void (*block_used_by)(void*, openreg_stream);
   void (*block_idle)(void*);
 } layer;
-
-#define CHECK(condition)                                                                                    \
-  do {                                                                                                      \
-    if (!(condition)) {                                                                                     \
-      fprintf(stderr, "%s:%d: %s is false; %s\n", __FILE__, __LINE__, #condition, driver->last_message()); \
-      _Exit(1);                                                                                             \
-    }                                                                                                       \
-  } while (0)
-#define OK(call) CHECK((call) == OPENREG_OK)
-
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed * 2654435761u + 1) {}
-  uint32_t below(uint32_t bound) {
-    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
-    return static_cast<uint32_t>(state_ >> 33) % bound;
-  }
-
- private:
-  uint64_t state_;
-};
 
 constexpr int kStreams = 4;
 constexpr uint64_t kShared = 1 << 16;  // bytes of memory that every thread names
