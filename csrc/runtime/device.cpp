@@ -69,10 +69,9 @@ openreg_device_info device_info(c10::DeviceIndex device) {
 c10::Device device_of_pointer(const void* pointer) {
   int32_t device = -1;
   check(hal().mem_query(pointer, &device, nullptr, nullptr), "Looking up a device pointer");
-  for (int i = 0; i < visible_device_count(); ++i) {
-    if (driver_device(i) == device) return {c10::DeviceType::PrivateUse1, static_cast<c10::DeviceIndex>(i)};
-  }
-  TORCH_CHECK(false, "The pointer lies in memory of a device that OPENREG_VISIBLE_DEVICES hides.");
+  const int index = torch_device(device);
+  TORCH_CHECK(index >= 0, "The pointer lies in memory of a device that OPENREG_VISIBLE_DEVICES hides.");
+  return {c10::DeviceType::PrivateUse1, static_cast<c10::DeviceIndex>(index)};
 }
 
 void synchronize_device(c10::DeviceIndex device) {

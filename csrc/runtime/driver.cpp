@@ -196,6 +196,12 @@ void set_layer(const std::string& name, bool on) {
   if (s.driver != nullptr) use_layers(s);
 }
 
+int torch_device(int32_t driver_number) {
+  for (int device = 0; device < visible_device_count(); ++device)
+    if (driver_device(device) == driver_number) return device;
+  return -1;
+}
+
 bool driver_started() noexcept { return detail::driver_table.load(std::memory_order_acquire) != nullptr; }
 bool in_bad_fork() noexcept { return state().forked; }
 bool driver_stopped() noexcept { return state().stopped; }

@@ -59,6 +59,9 @@ OPENREG_API DriverIdentity driver_identity();
 // How many devices torch sees; before start_driver() what the settings expect, 0 when they do not know.
 int visible_device_count();
 
+// torch's number of the driver's device; -1 when this process does not see it. The way back of driver_device.
+int torch_device(int32_t driver_number);
+
 namespace detail {
 OPENREG_API extern std::atomic<const openreg_driver*> driver_table;
 OPENREG_API extern std::atomic<bool> ranges_wanted;

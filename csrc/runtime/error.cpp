@@ -43,12 +43,10 @@ const char* kind_name(int32_t kind) {
   }
 }
 
-// The driver's device number -> torch's, for messages.
-int torch_device(int32_t device) {
-  for (int i = 0; i < visible_device_count(); ++i) {
-    if (driver_device(i) == device) return i;
-  }
-  return device;
+// What messages call the driver's device: torch's number, where there is one.
+int named_device(int32_t device) {
+  const int index = torch_device(device);
+  return index >= 0 ? index : device;
 }
 
 [[noreturn]] void throw_lost(int device, const std::string& reason) {
@@ -82,10 +80,10 @@ void describe_current_exception(openreg_error* error) noexcept {
 }
 
 void throw_late_error(const openreg_error& error) {
-  if (error.status == OPENREG_DEVICE_LOST) throw_lost(torch_device(error.device), error.message);
+  if (error.status == OPENREG_DEVICE_LOST) throw_lost(named_device(error.device), error.message);
   std::ostringstream text;
   const std::string site = launch_site(error.tag);
-  text << error.name << " failed on openreg:" << torch_device(error.device) << ", stream " << error.stream_id << ": "
+  text << error.name << " failed on openreg:" << named_device(error.device) << ", stream " << error.stream_id << ": "
        << kind_name(error.kind) << ": " << error.message;
   if (!site.empty()) {
     text << "\nLaunched at " << site << "\n";

@@ -41,9 +41,7 @@ Event Event::from_ipc_handle(const std::string& bytes) {
   Event event;
   int32_t device = -1;
   check(sharing_driver().event_import(&handle, &device, &event.handle_), "Opening an event of another process");
-  for (int i = 0; i < visible_device_count(); ++i) {
-    if (driver_device(i) == device) event.device_ = static_cast<c10::DeviceIndex>(i);
-  }
+  event.device_ = static_cast<c10::DeviceIndex>(torch_device(device));
   TORCH_CHECK(event.device_ >= 0, "The event belongs to a device that OPENREG_VISIBLE_DEVICES hides.");
   return event;
 }

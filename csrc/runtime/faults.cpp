@@ -70,11 +70,7 @@ uint64_t begin_faults(const std::string& source, const std::string& text) {
 FaultReport fault_report_of(uint64_t plan) {
   FaultReport report = faults::report(plan);
   for (faults::Fired& fired : report.fired) {
-    for (int i = 0; i < visible_device_count(); ++i) {
-      if (driver_device(i) != fired.device) continue;
-      fired.device = i;
-      break;
-    }
+    if (const int index = torch_device(fired.device); index >= 0) fired.device = index;
   }
   return report;
 }

@@ -137,11 +137,10 @@ const openreg_driver& sharing_driver() {
 }
 
 c10::DeviceIndex visible_device(int32_t device) {
-  for (int i = 0; i < visible_device_count(); ++i) {
-    if (driver_device(i) == device) return static_cast<c10::DeviceIndex>(i);
-  }
-  TORCH_CHECK(false, "A tensor on device ", device, " of the driver was received, which this process does not see: OPENREG_DEVICES or "
+  const int index = torch_device(device);
+  TORCH_CHECK(index >= 0, "A tensor on device ", device, " of the driver was received, which this process does not see: OPENREG_DEVICES or "
               "OPENREG_VISIBLE_DEVICES leaves it out.");
+  return static_cast<c10::DeviceIndex>(index);
 }
 
 // Names the segment around the block, and the block in it.

@@ -18,12 +18,6 @@ int64_t this_thread() {
   return number;
 }
 
-int32_t torch_device(int32_t driver_number) {
-  for (int device = 0; device < visible_device_count(); ++device)
-    if (driver_device(device) == driver_number) return device;
-  return -1;
-}
-
 }  // namespace
 
 void TraceBuffer::start() {

@@ -190,12 +190,12 @@ void start_thread(void (*run)(void*), void* argument) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-void start_watchdog() {
-  static const bool started = [] {
+void start_watchdog() noexcept {
+  try {
     if (stall_seconds() > 0) start_thread([](void*) { watch(); }, nullptr);
-    return true;
-  }();
-  (void)started;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "openreg: there is no watchdog, because the system gives no thread for it: %s\n", error.what());
+  }
 }
 
 // ---- Helpers ----------------------------------------------------------------
@@ -256,15 +256,8 @@ thread_local OwnHelper own_helper;
 }  // namespace
 
 WatchedWait::WatchedWait(const char* what, c10::DeviceIndex device) noexcept {
-  static const bool started = [] {
-    try {
-      start_watchdog();
-    } catch (const std::exception& error) {
-      std::fprintf(stderr, "openreg: there is no watchdog, because the system gives no thread for it: %s\n", error.what());
-    }
-    return true;
-  }();
-  (void)started;
+  static std::once_flag once;
+  std::call_once(once, start_watchdog);
   Slot& slot = own_slot();
   what_ = slot.what.load(std::memory_order_relaxed);
   device_ = static_cast<c10::DeviceIndex>(slot.device.load(std::memory_order_relaxed));
