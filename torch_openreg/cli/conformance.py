@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch_openreg import child
 from torch_openreg.testing.conformance import gaps as gap_files
-from torch_openreg.testing.conformance import databases, report, rows, testfile
+from torch_openreg.testing.conformance import databases, levels, report, rows, testfile
 from torch_openreg.testing.conformance.environment import worker_environment
 from torch_openreg.testing.conformance.pool import Plan, Pool, RunFailed
 
@@ -23,8 +23,10 @@ def add_parser(commands) -> None:
     run = actions.add_parser("run", help="run rows (operator, dtype, mode) and print a table",
                              description="Runs PyTorch's operator database on a device against the CPU.")
     _add_device_arguments(run)
-    run.add_argument("--db", type=_databases, default=(databases.DEFAULT,), metavar="NAME,...",
-                     help=f"all, or of {','.join(databases.DATABASES)} (default: {databases.DEFAULT})")
+    run.add_argument("--level", type=_checked(levels.parse), default=(), metavar="LEVEL,...",
+                     help=f"all, or of {','.join(levels.LEVELS)}, as in L0-L2,L4; each with all of its modes")
+    run.add_argument("--db", type=_databases, metavar="NAME,...",
+                     help=f"all, or of {','.join(databases.DATABASES)} (default: those of --level, else {databases.DEFAULT})")
     run.add_argument("--ops", type=_names, default=(), metavar="GLOB,...", help="operators by full name (default: all)")
     run.add_argument("--dtypes", type=_dtype_names, default=(), metavar="NAME,...", help="dtypes, as in float32,int64")
     run.add_argument("--mode", type=_modes, default=(), metavar="NAME,...", help=f"all, or of {','.join(rows.MODES)}")
@@ -67,9 +69,11 @@ def _run(arguments) -> int:
     except gap_files.GapFileError as error:
         print(error, file=sys.stderr)
         return 2
+    names = arguments.db or levels.databases_of(arguments.level) or (databases.DEFAULT,)
+    modes = arguments.mode or (databases.modes_of(names) if arguments.level else ())
     plan = Plan(
-        arguments.device, arguments.module, arguments.ops, arguments.dtypes, arguments.mode, arguments.full,
-        arguments.samples, arguments.seed, arguments.workers, arguments.timeout, arguments.db,
+        arguments.device, arguments.module, arguments.ops, arguments.dtypes, modes, arguments.full,
+        arguments.samples, arguments.seed, arguments.workers, arguments.timeout, names, arguments.level,
     )
     pool = Pool(plan)
     try:
@@ -87,7 +91,7 @@ def _run_rows(arguments, plan: Plan, pool: Pool, known) -> int:
     if arguments.shard:
         tasks = rows.shard(tasks, *arguments.shard)
     if not tasks:
-        print("no row of the databases fits --db, --ops, --dtypes, --mode and --shard", file=sys.stderr)
+        print("no row of the databases fits --level, --db, --ops, --dtypes, --mode and --shard", file=sys.stderr)
         return 2
     stop_at = None
     if arguments.time_budget:

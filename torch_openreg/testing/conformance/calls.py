@@ -32,6 +32,10 @@ class CpuCannot(Exception):
     """The CPU raises for this sample too; raised from what it says."""
 
 
+class NotApplicable(Exception):
+    """What the row asks does not apply to this device; the message says why. Not held against it."""
+
+
 class BackendBreaksCpu(Exception):
     """The CPU raises for this sample, and what it says is about the device under test."""
 

@@ -7,7 +7,7 @@ import torch
 
 from . import databases
 from . import samples as sampling
-from .calls import BackendBreaksCpu, Case, CpuCannot, Stage
+from .calls import BackendBreaksCpu, Case, CpuCannot, NotApplicable, Stage
 from .compare import Mismatch
 from .device import DeviceUnderTest
 from .result import FAILING, RowResult
@@ -29,7 +29,7 @@ def run_row(op, dtype, mode="forward", device="cpu", *, samples=8, only=None, se
     name = op if isinstance(op, str) else op.full_name
     database = databases.of(name).load()
     info = database.entries()[op] if isinstance(op, str) else op
-    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    dtype = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
     under_test = device if isinstance(device, DeviceUnderTest) else DeviceUnderTest(str(device))
     row = Row(name, str(dtype).removeprefix("torch."), mode)
     result = RowResult(row.op, row.dtype, row.mode, under_test.name, "pass", seed=seed)
@@ -83,6 +83,9 @@ def _record(result: RowResult, outcome: str, error: Exception, stage: str, index
         if not result.message:
             result.message = _sentence(error)
         return
+    if outcome == "skip":
+        result.outcome, result.message = outcome, _sentence(error, with_type=False)
+        return
     result.samples_failed += 1
     if result.outcome in FAILING and FAILING.index(result.outcome) <= FAILING.index(outcome):
         return
@@ -103,6 +106,8 @@ def _run_sample(run, info, sample, under_test, floors, seed):
     try:
         run(Case(info, sample, under_test, floors, seed, stage))
         return "pass", None, ""
+    except NotApplicable as error:
+        return "skip", error, ""
     except CpuCannot as error:
         return "cpu-cannot", error.__cause__ or error, ""
     except BackendBreaksCpu as error:

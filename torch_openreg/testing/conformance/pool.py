@@ -46,6 +46,7 @@ class Plan:
     workers: int = 2
     row_timeout_s: float = 60.0
     databases: tuple[str, ...] = ("op",)
+    levels: tuple[str, ...] = ()  # with these, only rows of these levels
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Pool:
         """The rows of the plan with their number of samples, asked from the first worker that is ready."""
         plan, asked = self.plan, None
         request = {"do": "list", "ops": plan.ops, "dtypes": plan.dtypes, "modes": plan.modes, "full": plan.full,
-                   "samples": plan.samples, "databases": plan.databases}
+                   "samples": plan.samples, "databases": plan.databases, "levels": plan.levels}
         while True:
             for worker, message in self._messages():
                 if message["event"] == "rows":

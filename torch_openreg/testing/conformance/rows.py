@@ -58,9 +58,11 @@ class Row:
 
     @property
     def family(self) -> str:
-        """The name's first part for `linalg.svd`, `nn.functional.relu` and the like, else `torch`."""
+        """The name's first part for `linalg.svd`, `nn.functional.relu` and the like, a check's area, else `torch`."""
         head, dot, rest = self.op.partition(".")
-        if head in ("module", "optim", "_refs"):
+        if head == "check":
+            return rest.partition(".")[0]
+        if head in ("module", "optim", "_refs", "model"):
             return head
         if self.op.startswith(("_foreach_", "_fused_")):
             return "foreach"

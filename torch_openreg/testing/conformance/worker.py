@@ -63,10 +63,11 @@ def main() -> int:
 
 
 def _list(request) -> list:
-    from . import databases
+    from . import databases, levels
 
     options = dict(globs=request["ops"], dtypes=request["dtypes"], modes=request["modes"], full=request["full"])
     rows = [row for name in request["databases"] for row in databases.select(databases.DATABASES[name], **options)]
+    rows = [row for row in rows if not request["levels"] or levels.of(row.op) in request["levels"]]
     return [[row.op, row.dtype, row.mode, databases.samples_for(row, request["samples"], request["full"])] for row in rows]
 
 

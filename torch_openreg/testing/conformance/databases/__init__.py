@@ -1,4 +1,4 @@
-"""The databases of PyTorch's own tests that the kit runs on a device. This module does not import torch.
+"""The databases that the kit runs on a device: those of PyTorch's own tests, and the kit's checks. This module does not import torch.
 
 Each has a file here, named like it, which offers: `entries()`, full row name -> entry; `dtypes(entry, mode)`, the names
 of the dtypes that make a row; `draw(entry, dtype, mode, seed)`, the row's samples, made on the CPU: SampleInputs, or
@@ -75,6 +75,7 @@ DATABASES = {
             "state_dict": _SOME, "closure": {"float32": 12, "complex64": 6}, "sparse": {"float32": 12}, "mixed": _SOME,
             "errors": {"float32": 24},
         }),
+        _database("check", "check.", {"check": {"none": 1}}),
     )
 }  # fmt: skip
 

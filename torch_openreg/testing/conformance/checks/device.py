@@ -1,0 +1,1 @@
+"""Devices (L1): counting, names, indices, the current device."""

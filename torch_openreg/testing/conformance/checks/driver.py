@@ -1,0 +1,1 @@
+"""The driver (L0): the table of a HAL library, called directly."""

@@ -1,0 +1,1 @@
+"""Errors (L2): types, when they come, what is left afterwards."""

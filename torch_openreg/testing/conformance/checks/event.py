@@ -1,0 +1,1 @@
+"""Events (L2): order, queries, times."""

@@ -1,0 +1,1 @@
+"""Graphs (L5): capture and replay."""

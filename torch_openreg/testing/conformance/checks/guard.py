@@ -1,0 +1,1 @@
+"""Guards (L1): the current device and stream around a block."""

@@ -1,0 +1,1 @@
+"""Memory (L2): allocation, statistics, limits, reuse."""

@@ -1,0 +1,43 @@
+"""The kit's own checks as a database: a row per check, in one mode, without a dtype."""
+
+import functools
+
+from .. import checks
+from ..samples import seed_everything
+
+
+class Call:
+    """The one sample of a check."""
+
+    def __init__(self, rule: str):
+        self.rule = rule
+
+    def summary(self) -> str:
+        return self.rule
+
+
+@functools.cache
+def entries() -> dict:
+    return checks.entries()
+
+
+def dtypes(entry, mode: str) -> list[str]:
+    return ["none"]
+
+
+def tolerances(entry, mode: str):
+    return ()
+
+
+def draw(entry, dtype, mode: str, seed: int) -> list[Call]:
+    return [Call(entry.rule)]
+
+
+def run(case) -> None:
+    seed_everything(case.seed)
+    case.info.run(checks.Probe(case.under_test))
+    case.stage("synchronize")
+    case.under_test.synchronize()
+
+
+RUNNERS = {"check": run}
