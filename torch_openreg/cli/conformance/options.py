@@ -1,0 +1,73 @@
+"""Options that several actions take, and the types of options: each returns a value or raises ArgumentTypeError with a sentence."""
+
+import argparse
+import os
+import re
+
+from torch_openreg.testing.conformance import databases, rows
+
+
+def add_device(parser) -> None:
+    """The options that say which device to run on, with which samples."""
+    parser.add_argument("--device", default="openreg", help="any device that torch knows, as in openreg:1 (default: %(default)s)")
+    parser.add_argument("--import", dest="module", default="", metavar="MODULE", help="module that registers the device")
+    parser.add_argument("--samples", type=positive, metavar="N", help="samples per row")
+    parser.add_argument("--seed", type=int, default=0, help="seed of samples and random operators (default: 0)")
+
+
+def checked(parse):
+    def convert(text):
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def row_id(text: str) -> str:
+    checked(rows.parse_id)(text)
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
+def dtype_names(text: str) -> tuple[str, ...]:
+    return tuple(name.removeprefix("torch.") for name in names(text))
+
+
+def mode_names(text: str) -> tuple[str, ...]:
+    found, every = names(text), databases.modes_of(databases.DATABASES)
+    if found == ("all",):
+        return every
+    if unknown := [name for name in found if name not in every]:
+        raise argparse.ArgumentTypeError(f"unknown mode {', '.join(unknown)}; the modes are {', '.join(every)}")
+    return found
+
+
+def database_names(text: str) -> tuple[str, ...]:
+    found, every = names(text), tuple(databases.DATABASES)
+    if found == ("all",):
+        return every
+    if unknown := [name for name in found if name not in every]:
+        raise argparse.ArgumentTypeError(f"unknown database {', '.join(unknown)}; the databases are {', '.join(every)}")
+    return found
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 up")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write 90, 90s, 5m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
