@@ -36,3 +36,9 @@ class Probe:
         """Ends the check for cpu and meta, and for a device that is not the process's accelerator."""
         current = torch.accelerator.current_accelerator()
         self.needs(current is not None and current.type == self.type, f"{self.type} is not this process's accelerator")
+
+    def needs_two_devices(self) -> None:
+        """Ends the check where there is no second device."""
+        self.needs_accelerator()
+        count = torch.accelerator.device_count()
+        self.needs(count > 1, f"{self.type} has {count} device, and this needs two")

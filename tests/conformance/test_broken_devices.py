@@ -1,0 +1,112 @@
+"""The kit against our device made wrong on purpose: every variant is caught by the rows that it names, in words that name the fault.
+
+Each variant runs in a fork of a process that has everything imported and no device used. Needs the built package and g++.
+`BROKEN=NAME openreg conformance run --device openreg --import broken` is the same for a user.
+"""
+
+import json
+from pathlib import Path
+
+import broken
+import pytest
+from broken.libraries import guard_library
+from fork_server import ForkServer
+
+import torch_openreg
+
+FAILURE = torch_openreg.load_error()
+pytestmark = pytest.mark.skipif(FAILURE is not None, reason=f"openreg is not available: {FAILURE}")
+HERE = Path(__file__).parent
+
+PRELUDE = """
+import gc
+torch.set_num_threads(1)
+import broken
+from torch_openreg.testing.conformance import databases, run_row
+for name in ("check", "op", "foreach", "fused", "module", "optim"):
+    databases.DATABASES[name].load().entries()
+gc.freeze()  # collections of the forks look at their own objects only
+"""
+# VARIANT: breaks the device. ROWS, DEVICE: each row's outcome and sentence, as JSON.
+PROGRAM = """
+import json, os
+import broken
+from torch_openreg.testing.conformance import run_row
+from torch_openreg.testing.conformance.device import DeviceUnderTest
+if {variant!r}:
+    broken.break_device({variant!r})
+device = DeviceUnderTest({device!r})
+for row in {rows!r}:
+    op, dtype, mode = row.split(":")
+    result = run_row(op, dtype, mode, device)
+    print(json.dumps([row, result.outcome, result.sentence]), flush=True)
+os._exit(0)  # taking apart what the parent imported takes seconds
+"""
+FAILING = ("error", "mismatch", "unsupported")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    guard_library()  # before the forks, which would compile it one after the other
+    server = ForkServer(tmp_path_factory.mktemp("broken"), PRELUDE, [HERE])
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def run(server):
+    """run(rows, variant, device, environment): {row: (outcome, sentence)}."""
+
+    def run(rows, variant="", device="openreg:0", **environment):
+        done = server.run(PROGRAM.format(variant=variant, device=device, rows=list(rows)), {"OPENREG_DEVICES": "2", **environment})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {row: (outcome, sentence) for row, outcome, sentence in map(json.loads, done.stdout.splitlines())}
+
+    return run
+
+
+@pytest.mark.parametrize("name", broken.VARIANTS)
+def test_a_wrong_device_is_caught(run, name):
+    variant = broken.VARIANTS[name]
+    wanted = {broken.row_id(row): words for row, words in variant.fails.items()}
+    for row, (outcome, sentence) in run(wanted, name).items():
+        assert outcome in FAILING, f"{row} does not notice that {variant.rule} It says {outcome}: {sentence}"
+        assert wanted[row] in sentence, f"{row} fails with other words: {sentence}"
+
+
+def test_what_is_wrong_is_said_in_a_sentence():
+    for name, variant in broken.VARIANTS.items():
+        assert variant.rule.endswith(".") and variant.fails and all(variant.fails.values()), name
+
+
+def test_every_check_has_a_variant_that_fails_it():
+    named = {row for variant in broken.VARIANTS.values() for row in variant.fails}
+    assert not [name for name in check_names() if name not in named and name.split(".")[1] in broken.AREAS]
+
+
+def check_names():
+    from torch_openreg.testing.conformance import checks
+
+    return list(checks.entries())
+
+
+def every_check():
+    return [broken.row_id(name) for name in check_names()]
+
+
+@pytest.mark.parametrize("schedule, device", [("eager", "openreg:0"), ("eager", "openreg:1"), ("lazy", "openreg:0"), ("random:1", "openreg:1")])
+def test_the_right_device_passes_every_check(run, schedule, device):
+    found = run(every_check(), device=device, OPENREG_SCHEDULE=schedule)
+    assert not {row: what for row, what in found.items() if what[0] != "pass"}
+
+
+def test_no_check_fails_on_the_cpu(run):
+    found = run(every_check(), device="cpu")
+    assert not {row: what for row, what in found.items() if what[0] not in ("pass", "skip") or (what[0] == "skip" and not what[1])}
+
+
+def test_a_user_sees_a_wrong_device_in_the_run(openreg):
+    options = ("--device", "openreg", "--import", "broken", "--level", "L1", "--ops", "check.guard.*", "--workers", "1")
+    done = openreg("conformance", "run", *options, env={"BROKEN": "set_device_ignored", "OPENREG_DEVICES": "2"})
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "after set_device_index(1) the current device is 0" in done.stdout
