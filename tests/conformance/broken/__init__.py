@@ -12,7 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 AREAS = (  # the files of this folder with variants
+    "device",
     "guard",
+    "hooks",
+    "module",
 )
 
 

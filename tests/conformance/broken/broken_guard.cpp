@@ -1,12 +1,14 @@
 // A device guard that passes everything on to the one that is registered, and is wrong in the one way that break_guard names.
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <atomic>
 #include <string>
 
 namespace {
 
 const c10::impl::DeviceGuardImplInterface* right;
 std::string fault;
+std::atomic<c10::DeviceIndex> everybodys{0};  // the current device of all threads, for the fault that has only one
 
 bool wrong(const char* name) { return fault == name; }
 
@@ -17,8 +19,9 @@ struct BrokenGuard final : c10::impl::DeviceGuardImplInterface {
     const c10::Device before = right->exchangeDevice(device);
     return wrong("exchange_device_answers_the_new_one") ? right->getDevice() : before;
   }
-  c10::Device getDevice() const override { return wrong("get_device_is_zero") ? c10::Device(type(), 0) : right->getDevice(); }
+  c10::Device getDevice() const override { return wrong("one_device_for_all_threads") ? c10::Device(type(), everybodys) : right->getDevice(); }
   void setDevice(c10::Device device) const override {
+    everybodys = device.index();
     if (wrong("set_device_takes_any_index") && (device.index() < 0 || device.index() >= right->deviceCount())) return;
     if (!wrong("set_device_ignored")) right->setDevice(device);
   }
@@ -74,7 +77,11 @@ struct BrokenGuard final : c10::impl::DeviceGuardImplInterface {
   void recordDataPtrOnStream(const c10::DataPtr& data, const c10::Stream& stream) const override {
     if (!wrong("record_stream_ignored")) right->recordDataPtrOnStream(data, stream);
   }
-  c10::DeviceCapability getDeviceCapability(c10::Device device) const override { return right->getDeviceCapability(device); }
+  c10::DeviceCapability getDeviceCapability(c10::Device device) const override {
+    c10::DeviceCapability capability = right->getDeviceCapability(device);
+    if (wrong("no_float32")) capability.capability_data.supported_scalar_types.has_Float = 0;
+    return capability;
+  }
 };
 
 }  // namespace

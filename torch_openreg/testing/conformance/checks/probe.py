@@ -1,9 +1,14 @@
 """What a check sees of the device under test: one device, its module, and shorthands that end a check with a sentence."""
 
+import threading
+import time
+
 import torch
 
 from ..calls import NotApplicable
 from ..compare import Mismatch
+
+BUSY_ELEMENTS = (1 << 20, 1 << 23, 1 << 26)  # sizes of the work of `busy`; the first one that takes a millisecond is taken
 
 
 class Probe:
@@ -23,6 +28,16 @@ class Probe:
         if not holds:
             raise Mismatch(sentence)
 
+    def expect_raises(self, call, sentence: str, kinds=(Exception,)) -> Exception:
+        """The error of call(); raises Mismatch with the sentence when it raises none, or one of another type."""
+        try:
+            call()
+        except kinds as error:
+            return error
+        except Exception as error:
+            raise Mismatch(f"{sentence}: raised {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise Mismatch(sentence)
+
     def synchronize(self) -> None:
         """Waits for all work of the device. Late errors are raised here."""
         self.under_test.synchronize()
@@ -37,8 +52,77 @@ class Probe:
         current = torch.accelerator.current_accelerator()
         self.needs(current is not None and current.type == self.type, f"{self.type} is not this process's accelerator")
 
-    def needs_two_devices(self) -> None:
-        """Ends the check where there is no second device."""
+    def needs_two_devices(self) -> torch.device:
+        """Another device of the type. Ends the check where there is none."""
         self.needs_accelerator()
         count = torch.accelerator.device_count()
         self.needs(count > 1, f"{self.type} has {count} device, and this needs two")
+        return torch.device(self.type, 1 if self.device.index != 1 else 0)
+
+    def needs_streams(self) -> None:
+        """Ends the check where the device has no streams of its own."""
+        self.needs_accelerator()
+        try:
+            torch.Stream(device=self.device)
+        except Exception as error:
+            if "support" not in str(error):
+                raise
+            raise NotApplicable(f"{self.type} has no streams: {str(error).splitlines()[0]}") from None
+
+    def stream(self, device=None, **options) -> torch.Stream:
+        """A new stream of the device, or of another one. Ends the check where there are none."""
+        self.needs_streams()
+        return torch.Stream(device=device or self.device, **options)
+
+    def needs_events(self) -> None:
+        """Ends the check where the device has no events."""
+        self.needs_streams()
+        try:
+            torch.Event(device=self.device).record(torch.Stream(device=self.device))
+        except Exception as error:
+            if "support events" not in str(error):
+                raise
+            raise NotApplicable(f"{self.type} has no events: {str(error).splitlines()[0]}") from None
+
+    def busy(self, seconds: float = 0.06) -> tuple[torch.Tensor, int]:
+        """(tensor, its value when done): zeros to which as many additions of 1 are to be queued as take about that long, see `work`."""
+        for elements in BUSY_ELEMENTS:
+            value = torch.zeros(elements, device=self.device)
+            value.add_(1)
+            self.synchronize()
+            started = time.perf_counter()
+            value.add_(1).add_(1)
+            self.synchronize()
+            each = (time.perf_counter() - started) / 2
+            if each >= 1e-3 or elements == BUSY_ELEMENTS[-1]:
+                break
+        value.zero_()
+        self.synchronize()
+        return value, max(4, min(200, int(seconds / each)))
+
+    def work(self, value: torch.Tensor, steps: int) -> None:
+        """Queues `steps` additions of 1 on the current stream."""
+        for _ in range(steps):
+            value.add_(1)
+
+    def read_elsewhere(self, value: torch.Tensor) -> float:
+        """The last element as it is now, read on a stream of its own, which waits for no other."""
+        with torch.Stream(device=value.device):
+            return value[-1:].cpu().item()
+
+    def in_a_thread(self, call):
+        """call() in a thread of its own: its result, or its error raised here."""
+        outcome = {}
+
+        def run():
+            try:
+                outcome["value"] = call()
+            except BaseException as error:  # it is raised again where somebody looks
+                outcome["error"] = error
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        if "error" in outcome:
+            raise outcome["error"]
+        return outcome["value"]
