@@ -17,7 +17,7 @@ class DeviceUnderTest:
     """
 
     def __init__(self, name: str, module: str = ""):
-        self.name = name
+        self.name, self.module = name, module
         _import(module or ("torch_openreg" if name.partition(":")[0] == "openreg" else ""))
         self.device = _parse(name, module)
         self._check_round_trip()
