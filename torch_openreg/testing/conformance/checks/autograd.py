@@ -238,7 +238,8 @@ def an_error_in_a_backward_reaches_the_caller(probe):
         raised = None
     except Exception as error:
         raised = error
-    probe.expect(isinstance(raised, KeyError) and "not to be had" in str(raised), f"the caller of backward got {raised!r}, expected the KeyError of the function")
+    same = isinstance(raised, KeyError) and "not to be had" in str(raised)
+    probe.expect(same, f"the caller of backward got {raised!r}, expected the KeyError of the function")
     x.grad = None
     (x * 2).sum().backward()
     probe.expect(x.grad.tolist() == [2, 2, 2], "the backward after a failed one gives a wrong gradient")

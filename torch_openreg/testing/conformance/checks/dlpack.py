@@ -52,7 +52,8 @@ def a_capsule_says_what_the_tensor_is(probe):
             continue
         capsule = _capsule(x)
         found = _read(capsule)
-        probe.expect((found.code, found.bits, found.lanes) == (*wanted, 1), f"the capsule of {name} says code {found.code} of {found.bits} bits, expected {wanted}")
+        same = (found.code, found.bits, found.lanes) == (*wanted, 1)
+        probe.expect(same, f"the capsule of {name} says code {found.code} of {found.bits} bits, expected {wanted}")
     view = torch.arange(12.0).to(probe.device).view(3, 4).t()[1:]
     capsule = _capsule(view)
     found = _read(capsule)

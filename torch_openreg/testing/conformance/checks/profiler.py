@@ -63,7 +63,8 @@ def kernels_have_times(probe):
     for event in kernels:
         span = event.time_range
         probe.expect(span.elapsed_us() > 0, f"{event.name} on the device took {span.elapsed_us()} us")
-        probe.expect(begin <= span.start and span.end <= end + 1e6, f"{event.name} ran from {span.start} to {span.end} us, the profile from {begin} to {end} us")
+        inside = begin <= span.start and span.end <= end + 1e6
+        probe.expect(inside, f"{event.name} ran from {span.start} to {span.end} us, the profile from {begin} to {end} us")
 
 
 @check
