@@ -40,6 +40,7 @@ DTYPES = (
     "bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64",
     "complex32", "complex64", "complex128",
 )  # fmt: skip
+FLOAT8 = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")  # only models have rows in these
 OTHER_SAMPLES = 24  # samples per row for a mode and dtype that the main job does not name
 ALL_SAMPLES = 0
 
@@ -58,11 +59,13 @@ class Row:
 
     @property
     def family(self) -> str:
-        """The name's first part for `linalg.svd`, `nn.functional.relu` and the like, a check's area, else `torch`."""
+        """The name's first part for `linalg.svd`, `nn.functional.relu` and the like, a check's area, a model's pack, else `torch`."""
         head, dot, rest = self.op.partition(".")
         if head == "check":
             return rest.partition(".")[0]
-        if head in ("module", "optim", "_refs", "model"):
+        if head == "model":
+            return f"model.{rest.partition('.')[0]}"
+        if head in ("module", "optim", "_refs"):
             return head
         if self.op.startswith(("_foreach_", "_fused_")):
             return "foreach"

@@ -75,6 +75,7 @@ DATABASES = {
             "state_dict": _SOME, "closure": {"float32": 12, "complex64": 6}, "sparse": {"float32": 12}, "mixed": _SOME,
             "errors": {"float32": 24},
         }),
+        _database("model", "model.", {"call": dict.fromkeys((*rows.DTYPES, *rows.FLOAT8, "none"), rows.ALL_SAMPLES)}),
         _database("check", "check.", {"check": {"none": 1}}),
     )
 }  # fmt: skip

@@ -15,7 +15,7 @@ def run(case) -> None:
         outputs = list(sampling.tensors(output))
         return {
             "output": output,
-            "memory of output": [_memory(item, inputs, outputs[:place]) for place, item in enumerate(outputs)],
+            "memory of output": [memory_of(item, inputs, outputs[:place]) for place, item in enumerate(outputs)],
         }
 
     case.agree(form, twice=True)
@@ -34,7 +34,7 @@ def with_input(sample, change):
     return sampling.mapped(sample, lambda tensor: change(tensor) if tensor is sample.input else None)
 
 
-def _memory(output, inputs, earlier) -> str:
+def memory_of(output, inputs, earlier) -> str:
     """Whose memory a result is in, in words."""
     if output.layout != torch.strided or output.is_nested:
         return f"{output.layout}"
