@@ -224,5 +224,5 @@ setup(
     package_dir={"torch_openreg_pytest": "torch_openreg/testing/pytest_options"},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAll},
-    package_data={"torch_openreg": ["py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml", "cli/memory/page.*"]},
+    package_data={"torch_openreg": ["py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml", "testing/conformance/packs/*", "cli/memory/page.*"]},
 )

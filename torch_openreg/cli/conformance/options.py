@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 
-from torch_openreg.testing.conformance import databases, rows
+from torch_openreg.testing.conformance import databases, pack, rows
 
 
 def add_device(parser) -> None:
@@ -13,6 +13,16 @@ def add_device(parser) -> None:
     parser.add_argument("--import", dest="module", default="", metavar="MODULE", help="module that registers the device")
     parser.add_argument("--samples", type=positive, metavar="N", help="samples per row")
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random operators (default: 0)")
+
+
+def add_packs(parser) -> None:
+    parser.add_argument("--pack", type=pack_files, default=(), metavar="PACK,...",
+                        help="model packs, files or names, for level L6 (default: all that ship, "
+                        f"{', '.join(pack.shipped())})")
+
+
+def pack_files(text: str) -> tuple[str, ...]:
+    return checked(pack.find_all)(names(text))
 
 
 def checked(parse):

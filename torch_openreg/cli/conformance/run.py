@@ -20,6 +20,7 @@ def add_parser(actions) -> None:
                      help=f"all, or of {','.join(levels.LEVELS)}, as in L0-L2,L4; each with all of its modes")
     run.add_argument("--db", type=options.database_names, metavar="NAME,...",
                      help=f"all, or of {','.join(databases.DATABASES)} (default: those of --level, else {databases.DEFAULT})")
+    options.add_packs(run)
     run.add_argument("--ops", type=options.names, default=(), metavar="GLOB,...", help="operators by full name (default: all)")
     run.add_argument("--dtypes", type=options.dtype_names, default=(), metavar="NAME,...", help="dtypes, as in float32,int64")
     run.add_argument("--mode", type=options.mode_names, default=(), metavar="NAME,...", help=f"all, or of {','.join(rows.MODES)}")
@@ -40,11 +41,14 @@ def handle(arguments) -> int:
     except gap_files.GapFileError as error:
         print(error, file=sys.stderr)
         return 2
-    names = arguments.db or levels.databases_of(arguments.level) or (databases.DEFAULT,)
+    names = arguments.db or levels.databases_of(arguments.level) or (("model",) if arguments.pack else (databases.DEFAULT,))
+    if arguments.pack and "model" not in names:
+        print("--pack is for the rows of level L6, which --level and --db leave out", file=sys.stderr)
+        return 2
     modes = arguments.mode or (databases.modes_of(names) if arguments.level else ())
     plan = Plan(
         arguments.device, arguments.module, arguments.ops, arguments.dtypes, modes, arguments.full,
-        arguments.samples, arguments.seed, arguments.workers, arguments.timeout, names, arguments.level,
+        arguments.samples, arguments.seed, arguments.workers, arguments.timeout, names, arguments.level, arguments.pack,
     )
     pool = Pool(plan)
     try:
@@ -101,6 +105,8 @@ def _repro_options(arguments) -> str:
         words += ["--seed", str(arguments.seed)]
     if arguments.samples:
         words += ["--samples", str(arguments.samples)]
+    if arguments.pack:
+        words += ["--pack", ",".join(arguments.pack)]
     if arguments.full:
         words.append("--full")
     return shlex.join(words)

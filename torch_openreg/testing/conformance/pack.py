@@ -94,6 +94,16 @@ def shipped() -> dict[str, Path]:
     return {name_for(path): path for path in sorted(SHIPPED.glob("*.jsonl*"))}
 
 
+def find_all(texts) -> tuple[str, ...]:
+    """The files of packs that are given as names or paths. Raises PackError, also for one that cannot be read and for two of one name."""
+    found: dict[str, Path] = {}
+    for text in texts:
+        path = find(text)
+        if found.setdefault(name := read(path).name, path) != path:
+            raise PackError(f"{path}: {found[name]} is named {name} too, so that their rows could not be told apart")
+    return tuple(map(str, found.values()))
+
+
 def find(text: str) -> Path:
     """The file of a shipped pack's name, or of a path. Raises PackError."""
     known = shipped()

@@ -47,6 +47,7 @@ class Plan:
     row_timeout_s: float = 60.0
     databases: tuple[str, ...] = ("op",)
     levels: tuple[str, ...] = ()  # with these, only rows of these levels
+    packs: tuple[str, ...] = ()  # model packs' files; none means those that ship
 
 
 @dataclass
@@ -148,7 +149,7 @@ class Pool:
 
     def _start(self) -> None:
         config = {"device": self.plan.device, "module": self.plan.module, "seed": self.plan.seed,
-                  "databases": self.plan.databases}
+                  "databases": self.plan.databases, "packs": self.plan.packs}
         log = tempfile.TemporaryFile()
         process = subprocess.Popen(
             child.command("torch_openreg.testing.conformance.worker", json.dumps(config)),

@@ -30,12 +30,13 @@ def main() -> int:
     from .execution import run_row
     from .result import RowResult
 
+    databases.use_packs(config["pack"])
     database = databases.of(row.op).load()
     info = database.entries().get(row.op)
-    if info is None or not hasattr(torch, row.dtype):
+    if info is None or row.dtype not in ("none", *database.dtypes(info, row.mode)):
         print(f"the databases have no row {row.id}", file=sys.stderr)
         return 2
-    drawn = database.draw(info, getattr(torch, row.dtype), row.mode, samples.row_seed(config["seed"], row.id))
+    drawn = database.draw(info, getattr(torch, row.dtype, row.dtype), row.mode, samples.row_seed(config["seed"], row.id))
     if sample is not None:
         if sample >= len(drawn):
             print(f"{row.id} has {len(drawn)} samples, there is no sample {sample}", file=sys.stderr)

@@ -50,6 +50,7 @@ def main() -> int:
         return 0
     from . import databases
 
+    databases.use_packs(config["packs"])
     for name in config["databases"]:
         databases.DATABASES[name].load().entries()
     parent.send("ready")

@@ -104,6 +104,12 @@ def samples_for(row: rows.Row, samples: int | None, full: bool) -> int:
     return rows.ALL_SAMPLES if full else of(row.op).chosen.get((row.mode, row.dtype), rows.OTHER_SAMPLES)
 
 
+def use_packs(files) -> None:
+    """The rows of models come from these packs, where there are any, instead of from all that ship. Raises pack.PackError."""
+    if files:
+        DATABASES["model"].load().use(files)
+
+
 def modes_of(names) -> tuple[str, ...]:
     """The modes of these databases, each once."""
     return tuple(dict.fromkeys(mode for name in names for mode in DATABASES[name].modes))

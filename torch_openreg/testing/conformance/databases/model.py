@@ -51,7 +51,7 @@ _chosen: tuple[str, ...] = ()
 def use(files) -> None:
     """Takes the rows from these packs, names or files, instead of from all that ship. Raises pack.PackError."""
     global _chosen
-    _chosen = tuple(str(packs.find(str(file))) for file in files)
+    _chosen = packs.find_all(map(str, files))
 
 
 def entries() -> dict[str, ModelOperator]:
@@ -63,8 +63,6 @@ def _entries(files: tuple[str, ...]) -> dict[str, ModelOperator]:
     found: dict[str, ModelOperator] = {}
     for file in files:
         pack = packs.read(Path(file))
-        if any(name.startswith(f"model.{pack.name}.") for name in found):
-            raise packs.PackError(f"{file}: another pack of this run is named {pack.name} too")
         for call in pack.calls:
             name = f"model.{pack.name}.{call['op']}"
             entry = found.setdefault(name, ModelOperator(name, call["op"].split(".")[1], call["op"]))
