@@ -227,7 +227,7 @@ def test_a_wrong_device_fails(row, fault, said, monkeypatch):
     assert result.outcome == "mismatch" and said in result.sentence, result.sentence
 
 
-def test_a_script_is_recorded_and_its_pack_runs_and_repeats(openreg, tmp_path, monkeypatch, capsys):
+def test_a_script_is_recorded_and_its_pack_runs_and_repeats(openreg, tmp_path, monkeypatch, capsys, one_thread):
     from torch_openreg.testing.conformance import repro
 
     script = tmp_path / "mine.py"
@@ -241,6 +241,7 @@ def test_a_script_is_recorded_and_its_pack_runs_and_repeats(openreg, tmp_path, m
     config = {"row": "model.mine.aten.tanh_backward.default:float32:call#0", "device": "cpu", "module": "", "seed": 0, "samples": None, "full": False,
               "pack": [str(tmp_path / "mine.jsonl")]}  # fmt: skip
     monkeypatch.setattr("sys.argv", ["repro", json.dumps(config)])
+    monkeypatch.setattr("faulthandler.enable", lambda: None)  # of the process that a user starts
     assert repro.main() == 0
     said = capsys.readouterr().out
     assert "size=(5, 3)" in said and "on cpu: pass" in said, said
