@@ -16,6 +16,10 @@ AREAS = (  # the files of this folder with variants
     "guard",
     "hooks",
     "module",
+    "memory",
+    "stream",
+    "event",
+    "error",
 )
 
 

@@ -2,12 +2,14 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <atomic>
+#include <optional>
 #include <string>
 
 namespace {
 
 const c10::impl::DeviceGuardImplInterface* right;
 std::string fault;
+std::optional<c10::Stream> everybodys_stream;  // likewise, written by the thread that runs the checks
 std::atomic<c10::DeviceIndex> everybodys{0};  // the current device of all threads, for the fault that has only one
 
 bool wrong(const char* name) { return fault == name; }
@@ -28,23 +30,23 @@ struct BrokenGuard final : c10::impl::DeviceGuardImplInterface {
   void uncheckedSetDevice(c10::Device device) const noexcept override {
     if (!wrong("unchecked_set_device_ignored")) right->uncheckedSetDevice(device);
   }
-  c10::DeviceIndex deviceCount() const noexcept override {
-    return static_cast<c10::DeviceIndex>(right->deviceCount() + (wrong("one_device_too_many") ? 1 : 0));
-  }
+  c10::DeviceIndex deviceCount() const noexcept override { return right->deviceCount(); }
 
   c10::Stream getStream(c10::Device device) const override {
+    if (wrong("one_stream_for_all_threads") && everybodys_stream) return *everybodys_stream;
     return wrong("get_stream_is_default") ? right->getDefaultStream(device) : right->getStream(device);
   }
   c10::Stream getDefaultStream(c10::Device device) const override { return right->getDefaultStream(device); }
   c10::Stream getStreamFromGlobalPool(c10::Device device, bool urgent) const override { return right->getStreamFromGlobalPool(device, urgent); }
   c10::Stream getNewStream(c10::Device device, int priority) const override {
+    TORCH_CHECK(!wrong("no_priorities") || priority == 0, "Streams of this device have no priorities.");
     if (wrong("new_stream_is_default")) return right->getDefaultStream(device);
     return right->getNewStream(wrong("new_stream_on_device_zero") ? c10::Device(type(), 0) : device, priority);
   }
   c10::Stream exchangeStream(c10::Stream stream) const override {
-    if (wrong("exchange_stream_ignored")) return right->getStream(stream.device());
-    const c10::Stream before = right->exchangeStream(stream);
-    return wrong("exchange_stream_answers_the_new_one") ? stream : before;
+    if (wrong("no_way_back_to_the_default_stream") && stream == right->getDefaultStream(stream.device())) return right->getStream(stream.device());
+    everybodys_stream = stream;
+    return right->exchangeStream(stream);
   }
   void* getStreamNativeHandle(const c10::Stream stream) const override {
     return wrong("no_native_handle") ? nullptr : right->getStreamNativeHandle(stream);
@@ -74,9 +76,7 @@ struct BrokenGuard final : c10::impl::DeviceGuardImplInterface {
     const double milliseconds = right->elapsedTime(start, end, device);
     return wrong("elapsed_is_zero") ? 0.0 : wrong("elapsed_in_microseconds") ? milliseconds * 1000 : wrong("elapsed_backwards") ? -milliseconds : milliseconds;
   }
-  void recordDataPtrOnStream(const c10::DataPtr& data, const c10::Stream& stream) const override {
-    if (!wrong("record_stream_ignored")) right->recordDataPtrOnStream(data, stream);
-  }
+  void recordDataPtrOnStream(const c10::DataPtr& data, const c10::Stream& stream) const override { right->recordDataPtrOnStream(data, stream); }
   c10::DeviceCapability getDeviceCapability(c10::Device device) const override {
     c10::DeviceCapability capability = right->getDeviceCapability(device);
     if (wrong("no_float32")) capability.capability_data.supported_scalar_types.has_Float = 0;

@@ -62,12 +62,17 @@ class Probe:
     def needs_streams(self) -> None:
         """Ends the check where the device has no streams of its own."""
         self.needs_accelerator()
+        self.needs_support(lambda: torch.Stream(device=self.device), "streams")
+        self.needs(hasattr(self.module, "Stream") or torch.Stream(device=self.device).stream_id, f"{self.type} has the default stream only")
+
+    def needs_support(self, call, what: str) -> None:
+        """Ends the check when call() says that the backend does not support it."""
         try:
-            torch.Stream(device=self.device)
+            call()
         except Exception as error:
             if "support" not in str(error):
                 raise
-            raise NotApplicable(f"{self.type} has no streams: {str(error).splitlines()[0]}") from None
+            raise NotApplicable(f"{self.type} has no {what}: {str(error).splitlines()[0]}") from None
 
     def stream(self, device=None, **options) -> torch.Stream:
         """A new stream of the device, or of another one. Ends the check where there are none."""
@@ -77,28 +82,32 @@ class Probe:
     def needs_events(self) -> None:
         """Ends the check where the device has no events."""
         self.needs_streams()
-        try:
-            torch.Event(device=self.device).record(torch.Stream(device=self.device))
-        except Exception as error:
-            if "support events" not in str(error):
-                raise
-            raise NotApplicable(f"{self.type} has no events: {str(error).splitlines()[0]}") from None
+        self.needs_support(lambda: torch.Event(device=self.device).record(torch.Stream(device=self.device)), "events")
+
+    def needs_memory_statistics(self) -> None:
+        """Ends the check where the device's allocator is not torch's DeviceAllocator, from which the statistics come."""
+        self.needs_accelerator()
+        torch.ones(1, device=self.device)
+        self.needs_support(lambda: torch.accelerator.memory_stats(self.device), "memory statistics")
+        allocates = getattr(torch._C, "_accelerator_isAllocatorInitialized", lambda: True)
+        self.needs(allocates(), f"the allocator of {self.type} is not a c10::DeviceAllocator, so there are no statistics of torch.accelerator")
 
     def busy(self, seconds: float = 0.06) -> tuple[torch.Tensor, int]:
-        """(tensor, its value when done): zeros to which as many additions of 1 are to be queued as take about that long, see `work`."""
+        """(zeros, how many additions of 1 keep a stream busy for about that long): what `work` queues, and the value at the end."""
         for elements in BUSY_ELEMENTS:
             value = torch.zeros(elements, device=self.device)
-            value.add_(1)
-            self.synchronize()
-            started = time.perf_counter()
-            value.add_(1).add_(1)
-            self.synchronize()
-            each = (time.perf_counter() - started) / 2
+            each = min(self._seconds(lambda: value.add_(1)) for _ in range(4))  # noqa: B023  (called at once)
             if each >= 1e-3 or elements == BUSY_ELEMENTS[-1]:
                 break
         value.zero_()
         self.synchronize()
-        return value, max(4, min(200, int(seconds / each)))
+        return value, max(16, min(200, int(seconds / each)))
+
+    def _seconds(self, call) -> float:
+        started = time.perf_counter()
+        call()
+        self.synchronize()
+        return time.perf_counter() - started
 
     def work(self, value: torch.Tensor, steps: int) -> None:
         """Queues `steps` additions of 1 on the current stream."""
