@@ -218,11 +218,13 @@ class BuildAll(BuildExtension):
 setup(
     version=VERSION,
     # expecttest: torch.testing's operator database, which the conformance run reads, imports it.
-    install_requires=[f"torch=={TORCH_MINOR[0]}.{TORCH_MINOR[1]}.*", "numpy", "expecttest", 'tomli; python_version < "3.11"'],
+    install_requires=[f"torch=={TORCH_MINOR[0]}.{TORCH_MINOR[1]}.*", "numpy", "expecttest", "jinja2", 'tomli; python_version < "3.11"'],
     # pytest imports the plugin's options in every run; as a package of their own they bring neither torch nor this package with them.
     packages=[*find_packages(include=["torch_openreg*"]), "torch_openreg_pytest"],
     package_dir={"torch_openreg_pytest": "torch_openreg/testing/pytest_options"},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAll},
-    package_data={"torch_openreg": ["py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml", "testing/conformance/packs/*", "cli/memory/page.*"]},
+    package_data={"torch_openreg": [
+        "py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml", "testing/conformance/packs/*", "cli/memory/page.*", "testing/conformance/report/page.*",
+    ]},  # fmt: skip
 )

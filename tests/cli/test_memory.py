@@ -5,18 +5,15 @@ import json
 import os
 import pickle
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 
 import pytest
 import torch
 import torch_openreg  # noqa: F401
+from browser import assert_loads_nothing, browse, elements  # noqa: F401
 from torch_openreg.cli import main
 from torch_openreg.cli.memory import page, report, snapshot, summary
 
 MIB = 2**20
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
 @pytest.fixture(autouse=True)
@@ -167,35 +164,13 @@ def test_sizes_have_units():
         "0 B", "1023 B", "1.0 KiB", "1.5 MiB", "5.0 GiB", "1024.0 TiB"]
 
 
-class Elements(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.found, self.text, self.element = [], {}, ""
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-        self.element = dict(attributes).get("id") or tag
-
-    def handle_data(self, data):
-        self.text[self.element] = self.text.get(self.element, "") + data
-
-
-def elements(text):
-    parser = Elements()
-    parser.feed(text)
-    return parser
-
-
 def test_the_page_is_one_file_that_may_load_nothing(dumped, capsys):
     path, _ = dumped
     assert main(["memory", str(path)]) == 0
     assert capsys.readouterr().out.rstrip().endswith(f"page: {path.with_suffix('.html')}")
     text = path.with_suffix(".html").read_text()
     parsed = elements(text)
-    (policy,) = [a["content"] for tag, a in parsed.found if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy.startswith("default-src 'none';")
-    assert not [(tag, a) for tag, a in parsed.found for name in ("src", "href") if not a.get(name, "data:").startswith("data:")]
-    assert not re.search(r"\b(fetch|XMLHttpRequest|import)\s*\(|@import|url\(", text)
+    assert_loads_nothing(text)
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "") and "https://" not in text
     assert json.loads(parsed.text["snapshot"]) == json.loads(json.dumps(facts_of(path)))
 
@@ -257,28 +232,6 @@ def test_the_command_needs_no_torch(dumped, python):
         """
     )
     assert "device 1" in done.stdout
-
-
-@pytest.fixture
-def browse(tmp_path):
-    """browse(file, fragment, script) -> the document's elements after the page's script, and then this one, have run."""
-    if CHROMIUM is None:
-        pytest.skip(reason="no Chromium on this machine (Debian's package chromium); the page is checked by its structure only")
-
-    def run(path, fragment="", script=""):
-        copy = tmp_path / "copy.html"
-        copy.write_text(path.read_text().replace("</body>", f"<script>{script}</script></body>"))
-        done = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}",
-             "--window-size=1300,900", "--virtual-time-budget=5000", "--enable-logging=stderr", "--dump-dom", f"file://{copy}#{fragment}"],
-            capture_output=True, text=True, timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Uncaught" not in done.stderr and "Content Security Policy" not in done.stderr, done.stderr
-        return elements(done.stdout)
-
-    return run
 
 
 @pytest.fixture

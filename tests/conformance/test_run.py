@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,13 @@ from torch_openreg.testing.conformance import RowResult, run_row
 from torch_openreg.testing.conformance.report import read_results
 
 
+WORDS = ("conformance", "run", "--device", "cpu", "--ops", "add,svd,zeros,arange,randn,empty,nn.functional.dropout,jiterator_unary",
+         "--samples", "3", "--seed", "3", "--workers", "1")  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def cpu_run(openreg):
-    return openreg(
-        "conformance", "run", "--device", "cpu", "--ops", "add,svd,zeros,arange,randn,empty,nn.functional.dropout,jiterator_unary",
-        "--samples", "3", "--out", "results", "--seed", "3", "--workers", "1",
-    )  # fmt: skip
+    return openreg(*WORDS, "--out", "results")
 
 
 def results_of(run, folder="results"):
@@ -52,6 +55,23 @@ def test_the_table_has_a_line_per_mode_and_dtype_and_the_score(cpu_run):
                                 "cpu-cannot", "skip", "score"]  # fmt: skip
     assert any(line.startswith("gradient  float32") and line.endswith("100.00%") for line in lines)
     assert "\x1b" not in cpu_run.stdout + cpu_run.stderr, "no control characters where there is no terminal"
+
+
+def test_every_file_of_a_run_is_there(cpu_run):
+    assert {path.name for path in (cpu_run.folder / "results").iterdir()} == {
+        "results.jsonl", "run.json", "report.html", "junit.xml", "support.md", "badge.json"}
+    assert (cpu_run.folder / "results" / "junit.xml").read_text().count("<testcase") == len(results_of(cpu_run))
+
+
+def test_a_run_that_was_cut_short_is_resumed_to_the_same_end(openreg, cpu_run):
+    folder = cpu_run.folder / "cut"
+    shutil.copytree(cpu_run.folder / "results", folder)
+    lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
+    (folder / "results.jsonl").write_text("".join(lines[: len(lines) // 2]) + lines[-1][:20])
+    done = openreg(*WORDS, "--out", folder, "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    plain = lambda found: {id_: replace(result, seconds=0) for id_, result in found.items()}  # noqa: E731
+    assert plain(results_of(cpu_run, folder)) == plain(results_of(cpu_run))
 
 
 def test_repro_runs_one_sample(openreg):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 
 def main(argv=None) -> int:
@@ -19,7 +20,9 @@ def main(argv=None) -> int:
     memory.add_parser(commands)
     smi.add_parser(commands)
     trace.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser.parse_args(words)
+    arguments.words = words  # as they were given, for what a command remembers about itself
     if arguments.version:
         import torch_openreg
 

@@ -1,15 +1,21 @@
 """`openreg conformance run`: rows run on a device, and what is left behind."""
 
+import contextlib
 import shlex
+import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from torch_openreg.testing.conformance import databases, levels, report, rows
+from torch_openreg.testing.conformance import databases, levels, report, rows, run_facts
 from torch_openreg.testing.conformance import gaps as gap_files
-from torch_openreg.testing.conformance.pool import Plan, Pool, RunFailed
+from torch_openreg.testing.conformance.pool import BUDGET_SPENT, Plan, Pool, RunFailed
+from torch_openreg.testing.conformance.report import diff, results
 
 from . import options
+
+INTERRUPTED = 130  # as a shell has it for SIGINT
 
 
 def add_parser(actions) -> None:
@@ -31,6 +37,8 @@ def add_parser(actions) -> None:
     run.add_argument("--shard", type=options.checked(rows.parse_shard), metavar="I/N", help="run only the I-th of N parts")
     run.add_argument("--gaps", type=Path, metavar="FILE", help="known failures with reasons (default: the device's own)")
     run.add_argument("--out", type=Path, default=Path("openreg-conformance"), metavar="DIR", help="default: %(default)s")
+    run.add_argument("--resume", action="store_true", help="continue the run in DIR: only rows without a result run")
+    run.add_argument("--baseline", type=Path, metavar="FILE", help="an earlier run's folder or results.jsonl, to compare with")
     run.set_defaults(handler=handle)
 
 
@@ -38,7 +46,11 @@ def handle(arguments) -> int:
     try:
         path = arguments.gaps or gap_files.default_file(arguments.device)
         known = gap_files.read(path) if path else []
-    except gap_files.GapFileError as error:
+        # Before anything is written: the earlier run may lie where this one goes.
+        baseline = report.read_results(arguments.baseline) if arguments.baseline else None
+        before = run_facts.read(arguments.out) if arguments.resume else None
+        kept = _kept(arguments.out, before) if arguments.resume else []
+    except (gap_files.GapFileError, report.ResultsError, run_facts.RunFactsError) as error:
         print(error, file=sys.stderr)
         return 2
     names = arguments.db or levels.databases_of(arguments.level) or (("model",) if arguments.pack else (databases.DEFAULT,))
@@ -50,17 +62,43 @@ def handle(arguments) -> int:
         arguments.device, arguments.module, arguments.ops, arguments.dtypes, modes, arguments.full,
         arguments.samples, arguments.seed, arguments.workers, arguments.timeout, names, arguments.level, arguments.pack,
     )
-    pool = Pool(plan)
+    pool = None
     try:
-        return _run_rows(arguments, plan, pool, known)
-    except RunFailed as error:
+        with _terminated_like_interrupted():
+            pool = Pool(plan)
+            return _run_rows(arguments, plan, pool, known, baseline, before, kept)
+    except (RunFailed, run_facts.RunFactsError) as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted before the first row", file=sys.stderr)
+        return INTERRUPTED
     finally:
-        pool.close()
+        if pool:
+            pool.close()
 
 
-def _run_rows(arguments, plan: Plan, pool: Pool, known) -> int:
+def _kept(directory: Path, before) -> list:
+    """The results of the run to continue. What its time budget left out has none."""
+    if before is None:
+        if (directory / results.NAME).exists():
+            raise run_facts.RunFactsError(f"{directory} has rows and no {run_facts.NAME}, so nobody knows what they belong to; leave --resume out to start again")
+        return []
+    found = report.read_results(directory) if (directory / results.NAME).exists() else []
+    return [replace(result, gap="", gap_reason="") for result in found if result.message != BUDGET_SPENT]
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted():
+    """SIGTERM, as `timeout` and CI systems send it, ends the run as Ctrl-C does: workers end, and reports are written."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_rows(arguments, plan: Plan, pool: Pool, known, baseline, before, kept) -> int:
     started = time.monotonic()
     tasks = pool.list_rows()
     if arguments.shard:
@@ -68,32 +106,56 @@ def _run_rows(arguments, plan: Plan, pool: Pool, known) -> int:
     if not tasks:
         print("no row of the databases fits --level, --db, --ops, --dtypes, --mode and --shard", file=sys.stderr)
         return 2
-    stop_at = None
+    facts = _facts(arguments, plan, pool, len(tasks))
+    if before is not None:
+        run_facts.check_same(arguments.out, before, facts.plan)
+        facts = before
+    facts.write(arguments.out)
+    found = [gap_files.apply(known, result) for result in kept]
+    done = {result.id for result in found}
+    todo, stop_at = [(row, samples) for row, samples in tasks if row.id not in done], None
     if arguments.time_budget:
-        samples = dict(tasks)
-        tasks = [(row, samples[row]) for row in rows.interleave(list(samples), plan.seed)]
+        samples = dict(todo)
+        todo = [(row, samples[row]) for row in rows.interleave(list(samples), plan.seed)]
         stop_at = started + arguments.time_budget
-    results, stopped, status = [], "", 0
-    progress = report.Progress(len(tasks))
-    with report.ResultFile(arguments.out) as file:
+    stopped, status = "", 0
+    progress = report.Progress(len(tasks), done=found)
+    with report.ResultFile(arguments.out, kept=found) as file:
         try:
-            for result in pool.run(tasks, stop_at):
+            for result in pool.run(todo, stop_at):
                 gap_files.apply(known, result)
-                results.append(result)
+                found.append(result)
                 file.add(result)
                 progress.add(result)
         except KeyboardInterrupt:
-            stopped, status = "interrupted", 130
+            stopped, status = "interrupted", INTERRUPTED
         except RunFailed as error:
             stopped, status = str(error), 2
     progress.close()
     pool.close()
-    report.print_summary(results, options=_repro_options(arguments), path=file.path, exit_problems=pool.exit_problems)
+    facts = replace(facts, exit_problems=[*facts.exit_problems, *pool.exit_problems])
+    facts.write(arguments.out)
+    written = report.write_files(arguments.out, found, facts, baseline=baseline)
+    report.print_summary(found, options=facts.repro_options, path=file.path, exit_problems=facts.exit_problems)
+    print(f"reports: {', '.join(str(arguments.out / name) for name in written)}")
+    if baseline is not None:
+        print(f"since {arguments.baseline}: {diff.sentence(diff.compare(baseline, found))}")
     print(f"time: {time.monotonic() - started:.0f} s with {plan.workers} workers")
     if stopped:
-        print(f"{stopped}; {len(tasks) - len(results)} of {len(tasks)} rows have no result", file=sys.stderr)
+        print(f"{stopped}; {len(tasks) - len(found)} of {len(tasks)} rows have no result; --resume continues", file=sys.stderr)
         return status
-    return 0 if report.accepted(results, pool.exit_problems) else 1
+    return 0 if report.accepted(found, facts.exit_problems) else 1
+
+
+def _facts(arguments, plan: Plan, pool: Pool, count: int) -> run_facts.RunFacts:
+    """What to remember about this run."""
+    return run_facts.RunFacts(
+        plan=run_facts.plan_of(plan, shard=arguments.shard, torch_version=pool.torch_version),
+        command=shlex.join(arguments.words),
+        repro_options=_repro_options(arguments),
+        started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        rows=count,
+    )
 
 
 def _repro_options(arguments) -> str:

@@ -25,6 +25,7 @@ START_TIMEOUT_S = 180.0
 START_ATTEMPTS = 3  # in a row, before the run gives up
 EXIT_TIMEOUT_S = 20.0
 STACK_WAIT_S = 0.2
+BUDGET_SPENT = "the time budget is used up"
 
 
 class RunFailed(RuntimeError):
@@ -84,6 +85,7 @@ class Pool:
         self.selector = selectors.DefaultSelector()
         self.workers: list[_Worker] = []
         self.failed_starts = 0
+        self.torch_version = ""  # known once a worker is ready
         self.exit_problems: list[str] = []  # workers that died after their last row
         for _ in range(plan.workers):
             self._start()
@@ -114,7 +116,7 @@ class Pool:
             if stop_at is not None and time.monotonic() > stop_at and waiting:
                 for task in waiting:
                     open_rows -= 1
-                    yield self._result(task, "skip", "the time budget is used up")
+                    yield self._result(task, "skip", BUDGET_SPENT)
                 waiting.clear()
                 continue
             for worker, message in self._messages():
@@ -234,7 +236,7 @@ class Pool:
     def _note(self, worker: _Worker, message: dict) -> None:
         event = message["event"]
         if event == "ready":
-            worker.ready, self.failed_starts = True, 0
+            worker.ready, self.failed_starts, self.torch_version = True, 0, message["torch"]
         elif event == "unusable":
             raise RunFailed(message["message"])
         elif event == "start":

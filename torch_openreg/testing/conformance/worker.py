@@ -4,7 +4,7 @@ Speaks JSON lines on the standard input and output it was started with. The oper
 like: their output goes to standard error, which the parent keeps in a file.
 
 Parent to worker: {"do": "list", ...}, {"do": "run", "rows": [[op, dtype, mode, samples], ...]}; end of input ends it.
-Worker to parent: {"event": "ready"} or {"event": "unusable", "message"} once, {"event": "rows", "rows"},
+Worker to parent: {"event": "ready", "torch"} or {"event": "unusable", "message"} once, {"event": "rows", "rows"},
 then per row {"event": "start", "row"}, {"event": "sample", "index"}, {"event": "done", "result"}, and
 {"event": "idle"} after a batch, or {"event": "restart"} before leaving a device that does not work any more.
 """
@@ -53,7 +53,7 @@ def main() -> int:
     databases.use_packs(config["packs"])
     for name in config["databases"]:
         databases.DATABASES[name].load().entries()
-    parent.send("ready")
+    parent.send("ready", torch=torch.__version__)
     for line in parent.incoming:
         request = json.loads(line)
         if request["do"] == "list":
