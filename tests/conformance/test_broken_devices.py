@@ -92,6 +92,15 @@ def test_every_check_has_a_variant_that_fails_it():
     assert not [name for name in check_names() if name not in named and name.split(".")[1] in broken.AREAS]
 
 
+def test_every_mode_and_every_database_of_the_operators_has_a_variant():
+    from torch_openreg.testing.conformance import databases, levels, rows
+
+    named = [row.split(":") for variant in broken.VARIANTS.values() for row in variant.fails if ":" in row]
+    of = {databases.of(op).name for op, _, _ in named}
+    assert {mode for op, _, mode in named if databases.of(op).name == "op"} == set(rows.MODES)
+    assert of >= set(levels.LEVELS["L3"].databases)
+
+
 def check_names():
     from torch_openreg.testing.conformance import checks
 

@@ -20,6 +20,17 @@ AREAS = (  # the files of this folder with variants
     "stream",
     "event",
     "error",
+    "autograd",
+    "amp",
+    "random",
+    "serialization",
+    "dlpack",
+    "ipc",
+    "profiler",
+    "graph",
+    "compile",
+    "distributed",
+    "operators",
 )
 
 

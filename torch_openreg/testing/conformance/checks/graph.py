@@ -13,9 +13,9 @@ def _graph(probe):
         probe.needs(False, f"{probe.type} has no graphs: {' '.join(str(error).split())[:200]}")
 
 
-def _capture(probe, work):
-    """Captures work() on a stream of its own, after a run that warms up. Returns the graph and what work returned."""
-    graph, stream = _graph(probe), torch.Stream(device=probe.device)
+def _capture(probe, work, stream=None):
+    """Captures work() on the stream or one of its own, after a run that warms up. Returns the graph and what work returned."""
+    graph, stream = _graph(probe), stream or probe.stream()
     probe.synchronize()
     with stream:
         work()
@@ -57,7 +57,7 @@ def what_a_capture_cannot_hold_is_refused(probe):
     graph, x, raised = _graph(probe), torch.ones(4, device=probe.device), None
     x.sum().item()
     try:
-        with torch.Stream(device=probe.device), graph:
+        with probe.stream(), graph:
             try:
                 x.sum().item()
             except RuntimeError as error:
@@ -73,14 +73,16 @@ def what_a_capture_cannot_hold_is_refused(probe):
 @check
 def captured_memory_belongs_to_the_graph(probe):
     "Memory that a capture allocated is not given to other tensors while the graph lives."
-    x = torch.ones(1000, device=probe.device)
+    _graph(probe)
+    x, stream = torch.ones(1000, device=probe.device), probe.stream()
 
     def work():
         hidden = x + 1
         return hidden * 10
 
-    graph, y = _capture(probe, work)
-    others = [torch.full((1000,), 7.0, device=probe.device) for _ in range(8)]
+    graph, y = _capture(probe, work, stream)
+    with stream:
+        others = [torch.full((1000,), 7.0, device=probe.device) for _ in range(8)]
     probe.synchronize()
     graph.replay()
     probe.synchronize()
@@ -115,7 +117,7 @@ def graphs_run_in_the_order_of_their_stream(probe):
     x = torch.zeros(2000, device=probe.device)
     graph, y = _capture(probe, lambda: x * 3)
     found = []
-    with torch.Stream(device=probe.device) as stream:
+    with probe.stream() as stream:
         for value in range(5):
             x.fill_(value)
             graph.replay()

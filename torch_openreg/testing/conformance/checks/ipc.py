@@ -1,7 +1,5 @@
-"""Sharing with other processes (L4): tensors in pipes, and what a forked child is told."""
+"""Sharing with other processes (L4): tensors in pipes. What a forked child is told belongs to the hooks (L1)."""
 
-import os
-import select
 from multiprocessing.reduction import ForkingPickler
 
 import torch
@@ -57,32 +55,3 @@ def a_tensor_is_shared_with_another_process(probe):
         process.kill()
         process.join()
         ours.close()
-
-
-@check
-def a_forked_child_is_refused(probe):
-    "A forked child that uses the device gets a RuntimeError that speaks of the fork, or right results; it does not hang or crash."
-    torch.ones(2, device=probe.device)
-    probe.synchronize()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            found = (torch.ones(2, device=probe.device) + 1).tolist()
-            word = "works" if found == [2, 2] else f"gets {found} for 1 + 1"
-        except RuntimeError as error:
-            word = "works" if "fork" in str(error).lower() else f"gets {type(error).__name__}, which does not speak of a fork: {error}"
-        except BaseException as error:
-            word = f"gets {type(error).__name__}: {error}"
-        os.write(writing, word.encode()[:2000])
-        os._exit(0)
-    os.close(writing)
-    try:
-        answered, _, _ = select.select([reading], [], [], WAIT_SECONDS)
-        word = os.read(reading, 2000).decode(errors="replace") if answered else f"hangs for {WAIT_SECONDS} s"
-    finally:
-        os.close(reading)
-        if not answered:
-            os.kill(child, 9)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    probe.expect(word == "works", f"a forked child {word or f'ends with {status}'}")
