@@ -129,9 +129,7 @@ def the_cpus_generator_is_another_one(probe):
 @check
 def devices_have_their_own_generators(probe):
     "What one device draws does not depend on what another one drew; torch.manual_seed seeds them all."
-    probe.needs_accelerator()
-    probe.needs(torch.accelerator.device_count() > 1, f"{probe.type} has one device")
-    other = torch.device(probe.type, (probe.device.index + 1) % torch.accelerator.device_count())
+    other = probe.needs_two_devices()
     torch.manual_seed(6)
     wanted, first = _draw(probe), torch.rand(10, device=other).cpu()
     torch.manual_seed(6)
