@@ -28,6 +28,8 @@ def applied(entries, outcome, op="linalg.svd", dtype="float32"):
         ('[[gap]]\nop = "add"\nkind = "unsupported"\nreason = "x"\nsince = "1"\n', "unknown key since"),
         ('[gaps]\nop = "add"\n', r"only \[\[gap\]\] entries"),
         ("op =", "is not TOML"),
+        ('[[gap]]\nop = "add"\ncheck = "stream.*"\nkind = "unsupported"\nreason = "x"\n', "has op and check; an entry is about one"),
+        ('[[gap]]\ntest = "TestCommon.test_out"\nmode = "out"\nkind = "unsupported"\nreason = "x"\n', "no dtype and no mode"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_entry(tmp_path, text, words):
@@ -54,6 +56,20 @@ def test_an_expected_failure_covers_every_failure_and_no_pass(tmp_path):
         assert applied(entries, outcome).gap == "covered"
     assert applied(entries, "pass").gap == "unexpected pass"
     assert applied(entries, "cpu-cannot").gap == ""
+
+
+@pytest.mark.parametrize("key, name, op", [("module", "nn.Linear", "module.nn.Linear"), ("optim", "Ad*", "optim.AdamW"), ("check", "stream.*", "check.stream.wait")])
+def test_an_entry_may_be_about_a_module_an_optimizer_or_a_check(tmp_path, key, name, op):
+    entries = read(tmp_path, f'[[gap]]\n{key} = "{name}"\nkind = "expected_failure"\nreason = "not yet"\n')
+    assert applied(entries, "error", op=op).gap == "covered"
+    assert applied(entries, "error", op="nn.Linear").gap == ""
+
+
+def test_the_order_of_entries_does_not_matter(tmp_path):
+    one, two = GOOD.format(kind="unsupported"), '[[gap]]\nop = "linalg.svd"\nkind = "expected_failure"\nreason = "wrong signs"\n'
+    for text in (one + two, two + one):
+        result = applied(read(tmp_path, text), "mismatch")
+        assert (result.gap, result.gap_reason) == ("covered", "wrong signs")
 
 
 def test_a_run_is_accepted_when_only_covered_rows_fail(tmp_path):

@@ -9,18 +9,11 @@ import fnmatch
 import importlib.util
 import json
 import os
-import re
 import sys
 import unittest
 from pathlib import Path
 
-
-def plain_name(class_name: str, method: str, types: tuple[str, ...]) -> str:
-    """TestMine.test_x_float32, for class TestMineCPU and method test_x_cpu_float32."""
-    for type_ in types:
-        class_name = class_name.removesuffix(type_.upper())
-        method = re.sub(rf"(.*)_{type_}(?=_|$)", r"\1", method)
-    return f"{class_name}.{method}"
+from torch_openreg.testing.conformance.torch_tests import plain_name
 
 
 class Recorder(unittest.TestResult):
