@@ -102,6 +102,23 @@ def test_the_gap_file_decides_the_exit_status(openreg, tmp_path):
     assert "unexpected pass: sin:float32:forward (the gap file says: the chip is a fake)" in done.stdout
 
 
+def test_update_writes_a_gap_file_with_which_the_run_is_accepted(openreg, tmp_path):
+    path = tmp_path / "fakechip.toml"
+    run = ("conformance", "run", *DEVICE, "--ops", "sin,cos,asin", "--dtypes", "float32", "--mode", "forward", "--workers", "1", "--gaps", path)
+    done = openreg(*run, "--update", env=ENVIRONMENT)
+    assert done.returncode == 0 and "2 entries are new, 0 are gone, 2 in all" in done.stdout, done.stderr
+    assert 'op = "asin"\nkind = "unsupported"\nreason = "unsupported: NotImplementedError: the chip has no such kernel"' in path.read_text()
+    assert openreg(*run, env=ENVIRONMENT).returncode == 0
+    repaired = {"FAKECHIP_FAULTS": "aten::asin=unsupported"}
+    assert openreg(*run, env=repaired).returncode == 1, "cos passes unexpectedly"
+    assert "0 entries are new, 1 are gone, 1 in all" in openreg(*run, "--update", env=repaired).stdout
+
+
+def test_update_needs_a_file_of_its_own(openreg):
+    done = openreg("conformance", "run", *DEVICE, "--update")
+    assert done.returncode == 2 and "--update rewrites the file of --gaps" in done.stderr
+
+
 def test_a_device_that_dies_while_loading_ends_the_run_with_its_last_words(openreg):
     done = openreg("conformance", "run", *DEVICE, "--workers", "1", env={"FAKECHIP_FAULTS": "aten::nosuch=nosuch"})
     assert done.returncode == 2

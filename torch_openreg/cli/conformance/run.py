@@ -13,7 +13,7 @@ from torch_openreg.testing.conformance import gaps as gap_files
 from torch_openreg.testing.conformance.pool import BUDGET_SPENT, Plan, Pool, RunFailed
 from torch_openreg.testing.conformance.report import diff, results
 
-from . import options
+from . import gaps, options
 
 INTERRUPTED = 130  # as a shell has it for SIGINT
 
@@ -36,6 +36,8 @@ def add_parser(actions) -> None:
     run.add_argument("--time-budget", type=options.seconds, metavar="TIME", help="as in 5m: run a fair part, skip the rest")
     run.add_argument("--shard", type=options.checked(rows.parse_shard), metavar="I/N", help="run only the I-th of N parts")
     run.add_argument("--gaps", type=Path, metavar="FILE", help="known failures with reasons (default: the device's own)")
+    run.add_argument("--update", action="store_true", help="rewrite the file of --gaps so that it fits what this run finds")
+    run.add_argument("--reason", default="", metavar="TEXT", help="with --update, the reason of new entries (default: what the device said)")
     run.add_argument("--out", type=Path, default=Path("openreg-conformance"), metavar="DIR", help="default: %(default)s")
     run.add_argument("--resume", action="store_true", help="continue the run in DIR: only rows without a result run")
     run.add_argument("--baseline", type=Path, metavar="FILE", help="an earlier run's folder or results.jsonl, to compare with")
@@ -43,9 +45,12 @@ def add_parser(actions) -> None:
 
 
 def handle(arguments) -> int:
+    if arguments.update and not arguments.gaps:
+        print("--update rewrites the file of --gaps; name one", file=sys.stderr)
+        return 2
     try:
         path = arguments.gaps or gap_files.default_file(arguments.device)
-        known = gap_files.read(path) if path else []
+        known = gap_files.read(path) if path and (path.exists() or not arguments.update) else []
         # Before anything is written: the earlier run may lie where this one goes.
         baseline = report.read_results(arguments.baseline) if arguments.baseline else None
         before = run_facts.read(arguments.out) if arguments.resume else None
@@ -85,7 +90,12 @@ def _kept(directory: Path, before) -> list:
             raise run_facts.RunFactsError(f"{directory} has rows and no {run_facts.NAME}, so nobody knows what they belong to; leave --resume out to start again")
         return []
     found = report.read_results(directory) if (directory / results.NAME).exists() else []
-    return [replace(result, gap="", gap_reason="") for result in found if result.message != BUDGET_SPENT]
+    return [result for result in found if result.message != BUDGET_SPENT]
+
+
+def _marked(known, found) -> list:
+    """The results with the marks of these gaps, in the place of those they had."""
+    return [gap_files.apply(known, replace(result, gap="", gap_reason="")) for result in found]
 
 
 @contextlib.contextmanager
@@ -111,7 +121,7 @@ def _run_rows(arguments, plan: Plan, pool: Pool, known, baseline, before, kept) 
         run_facts.check_same(arguments.out, before, facts.plan)
         facts = before
     facts.write(arguments.out)
-    found = [gap_files.apply(known, result) for result in kept]
+    found = _marked(known, kept)
     done = {result.id for result in found}
     todo, stop_at = [(row, samples) for row, samples in tasks if row.id not in done], None
     if arguments.time_budget:
@@ -133,6 +143,10 @@ def _run_rows(arguments, plan: Plan, pool: Pool, known, baseline, before, kept) 
             stopped, status = str(error), 2
     progress.close()
     pool.close()
+    if arguments.update and not stopped:
+        found = _marked(gaps.update(arguments.gaps, found, arguments.reason), found)
+        with report.ResultFile(arguments.out, kept=found):
+            pass
     facts = replace(facts, exit_problems=[*facts.exit_problems, *pool.exit_problems])
     facts.write(arguments.out)
     written = report.write_files(arguments.out, found, facts, baseline=baseline)
