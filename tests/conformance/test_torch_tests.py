@@ -26,9 +26,6 @@ except ImportError:
     pass
 
 class TestCommon(TestCase):
-    def test_a_first(self, device):
-        """torch 2.13 makes the first test of a process before it knows the device's name, so that op_overrides do not reach it."""
-
     @ops([op for op in op_db if op.name in ("sin", "cos", "tan")], allowed_dtypes=(torch.float32, torch.int64))
     def test_compare_cpu(self, device, dtype, op):
         if op.name == "sin" and dtype == torch.int64:
@@ -87,6 +84,8 @@ def run(tmp_path):
 
     def call(*words):
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("OPENREG_", "PYTEST"))}
+        # torch's own class makes the first test of a process before it knows the device's name: op_overrides do not reach that one (torch 2.13).
+        environment["TORCH_TEST_DEVICES"] = str(Path(gaps.__file__).parents[1] / "device_type.py")
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(tmp_path)])
         return subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -101,7 +100,7 @@ def test_pytest_expects_what_the_gap_file_says_and_tells_of_entries_whose_tests_
     """Under xdist, where the process that decides is not the one that runs the tests."""
     (run.folder / "mychip.toml").write_text(GAPS + STALE)
     done = run(*PYTEST, "-n", "1")
-    assert done.returncode == 1 and "3 passed, 5 xfailed, 2 xpassed" in done.stdout
+    assert done.returncode == 1 and "2 passed, 5 xfailed, 2 xpassed" in done.stdout
     assert "the chip has no integers" in done.stdout and "cosines are due in May" in done.stdout
     assert "unexpected pass: all 2 tests of tan pass (mychip.toml says: tangents are due in April)" in done.stdout
 
@@ -123,7 +122,7 @@ def test_torch_takes_the_dictionaries(run):
     assert made.returncode == 0, made.stderr
     done = run("test_mine.py", "-v")
     assert done.returncode == 0, done.stderr
-    assert "Ran 9 tests" in done.stderr, "test_plain is excluded"
+    assert "Ran 8 tests" in done.stderr, "test_plain is excluded"
     assert "expected failures=3" in done.stderr and "skipped=1" in done.stderr
     assert "the chip has no integers" in done.stderr
 
