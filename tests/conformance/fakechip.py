@@ -5,6 +5,7 @@ are missing. FAKECHIP_FAULTS="aten::cos=value;aten::tan=abort" breaks operators,
 """
 
 import os
+import threading
 import time
 
 import torch
@@ -12,7 +13,8 @@ from torch.utils import backend_registration
 from torch.utils._pytree import tree_map
 
 NAME = "fakechip"
-state = {"late": "", "lost": False, "calls": 0}
+state = {"late": "", "lost": False, "calls": 0, "full": False}
+lock = threading.Lock()  # held by every operator that falls back
 
 
 class Module:
@@ -73,7 +75,9 @@ def run_on_cpu(op, *args, **kwargs):
             return value.raw
         return torch.device("cpu") if isinstance(value, torch.device) else value
 
-    with torch.no_grad():
+    if state["full"] and op.overloadpacket not in (torch.ops.aten.add, torch.ops.aten.fill_):
+        raise torch.OutOfMemoryError("the chip is full")
+    with torch.no_grad(), lock:
         result = op(*tree_map(unwrap, args), **tree_map(unwrap, kwargs))
 
     def rewrap(value):
@@ -125,6 +129,16 @@ def acos_once(tensor):
     return wrap(tensor.raw.acos())
 
 
+def erf_and_lock(tensor):
+    lock.acquire(blocking=False)
+    return wrap(tensor.raw.erf())
+
+
+def fill_chip(tensor):
+    state["full"] = True
+    raise torch.OutOfMemoryError("the chip is full")
+
+
 FAULTS = {
     "value": lambda tensor: wrap(tensor.raw + 1),
     "dtype": lambda tensor: wrap(tensor.raw.double()),
@@ -138,6 +152,8 @@ FAULTS = {
     "hang": lambda tensor: time.sleep(600),
     "late": late,
     "lose": lose,
+    "erf and a leaked lock": erf_and_lock,
+    "fill the chip": fill_chip,
 }
 
 for entry in filter(None, os.environ.get("FAKECHIP_FAULTS", "").split(";")):

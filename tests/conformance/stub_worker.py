@@ -1,7 +1,7 @@
 """A worker that computes nothing and needs no torch: what the tests of whole runs use, when they are about the parent.
 
 Speaks the protocol of torch_openreg.testing.conformance.worker. STUB_ROWS has its rows, as op=outcome separated by commas; the outcome
-`wait` never comes. `python stub_worker.py command ...` is `openreg ...` with these workers.
+`wait` never comes, `kill` ends the process, and after `stall` it says nothing any more. `python stub_worker.py command ...` is `openreg ...` with these workers.
 """
 
 import json
@@ -31,18 +31,31 @@ def work():
             outcome = dict(ROWS)[op]
             if outcome == "wait":
                 signal.pause()
-            message = "" if outcome == "pass" else f"{op} is not what the CPU gives"
-            send("done", result={"op": op, "dtype": dtype, "mode": mode, "device": device, "outcome": outcome, "message": message, "seconds": 0.5})
+            if outcome == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            message = "" if outcome in ("pass", "stall") else f"{op} is not what the CPU gives"
+            told = "pass" if outcome == "stall" else outcome
+            send("done", result={"op": op, "dtype": dtype, "mode": mode, "device": device, "outcome": told, "message": message, "seconds": 0.5})
+            if outcome == "stall":
+                signal.pause()
         send("idle")
 
 
 def command():
+    from torch_openreg.cli import main
     from torch_openreg.testing.conformance import pool
 
-    pool.child = type("Stub", (), {"command": staticmethod(lambda module, *arguments: [sys.executable, __file__, "work", *arguments])})
-    from torch_openreg.cli import main
+    pool.child = Workers
 
     sys.exit(main(sys.argv[2:]))
+
+
+class Workers:
+    """Takes the place of `child` in the pool."""
+
+    @staticmethod
+    def command(module, *arguments):
+        return [sys.executable, __file__, "work", *arguments]
 
 
 def start(*arguments, rows, folder, env=None):

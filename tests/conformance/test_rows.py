@@ -119,3 +119,15 @@ def test_every_beginning_of_the_interleaved_order_is_fair():
     assert sorted(ids(order)) == sorted(ids(many + few))
     assert 4 <= sum(row.family == "linalg" for row in order[:50]) <= 6
     assert order == rows.interleave(many + few, seed=1) != rows.interleave(many + few, seed=2)
+
+
+def test_checks_are_a_fair_part_of_every_beginning_too():
+    operators = [Row(f"op{i}", "float32", "forward") for i in range(80)] + [Row(f"module.nn.M{i}", "float32", "forward") for i in range(80)]
+    checks = [Row(f"check.{area}.rule{i}", "none", "check") for area in ("module", "stream") for i in range(10)]
+    order = rows.interleave(operators + checks, seed=3)
+    assert sorted(ids(order)) == sorted(ids(operators + checks))
+    for share in (2, 4, 10):  # checks of the module interface and modules have the family `module`, and are counted apart
+        beginning = ids(order[: len(order) // share])
+        for prefix, count in (("op", 80), ("module.", 80), ("check.module.", 10), ("check.stream.", 10)):
+            assert abs(sum(id_.startswith(prefix) for id_ in beginning) - count / share) <= 1, (share, prefix)
+    assert order == rows.interleave(operators + checks, seed=3) != rows.interleave(operators + checks, seed=4)

@@ -74,6 +74,8 @@ class _Worker:
     buffer: bytes = b""
     batch: deque = field(default_factory=deque)
     running: _Running | None = None
+    heard: float | None = None  # while it has a batch: when it last said something
+    previous: str = ""  # the row that it ran last
     leaving: bool = False  # it said that it ends; its end is not a crash
 
 
@@ -195,6 +197,7 @@ class Pool:
         size = max(1, min(BATCH, len(waiting) // (2 * len(self.workers))))
         worker.batch.extend(waiting.popleft() for _ in range(size))
         rows = [[t.row.op, t.row.dtype, t.row.mode, t.samples] for t in worker.batch]
+        worker.heard = time.monotonic()
         self._send(worker, {"do": "run", "rows": rows})
 
     # -- messages --
@@ -226,15 +229,17 @@ class Pool:
                     worker.process.send_signal(signal.SIGUSR1)  # it writes its Python stack to the log
                     time.sleep(STACK_WAIT_S)
                 self._kill(worker)
-                yield worker, {"event": "overrun"} if worker.running else {"event": "ended"}
+                yield worker, {"event": "overrun" if worker.running else "ended", "killed": True}
 
     def _deadline(self, worker: _Worker) -> float | None:
         if not worker.ready:
             return worker.started + START_TIMEOUT_S
-        return worker.running.since + self.plan.row_timeout_s if worker.running else None
+        since = worker.running.since if worker.running else worker.heard
+        return None if since is None else since + self.plan.row_timeout_s
 
     def _note(self, worker: _Worker, message: dict) -> None:
         event = message["event"]
+        worker.heard = None if worker.heard is None or event == "idle" else time.monotonic()
         if event == "ready":
             worker.ready, self.failed_starts, self.torch_version = True, 0, message["torch"]
         elif event == "unusable":
@@ -249,7 +254,7 @@ class Pool:
     def _handle(self, worker: _Worker, message: dict, waiting: deque):
         event = message["event"]
         if event == "done":
-            worker.running = None
+            worker.previous, worker.running = worker.running.task.row.id, None
             yield RowResult.from_json(message["result"])
         elif event in ("ready", "idle"):
             self._feed(worker, waiting)
@@ -257,8 +262,9 @@ class Pool:
             if worker.running:
                 yield self._death(worker, event)
             elif worker.ready and not worker.leaving:
-                status = _describe_status(worker.process.returncode)
-                self.exit_problems.append(f"a worker ended with {status} between two rows{self._tail(worker, 0)}")
+                status = f"ended with {_describe_status(worker.process.returncode)}"
+                how = f"said nothing for {self.plan.row_timeout_s:g} s" if message.get("killed") else status
+                self.exit_problems.append(f"a worker {how} between two rows{self._tail(worker, 0)}")
             waiting.extendleft(reversed(worker.batch))
             self._replace(worker)
 
@@ -271,6 +277,7 @@ class Pool:
         result = self._result(running.task, outcome, message + self._tail(worker, running.log_from))
         result.sample = running.sample
         result.samples_failed = 1
+        result.after = worker.previous
         result.seconds = round(time.monotonic() - running.since, 3)
         return result
 

@@ -32,6 +32,7 @@ class RowResult:
     samples_cpu_cannot: int = 0
     seconds: float = 0.0
     seed: int = 0
+    after: str = ""  # of a crash or a hang: the row that ran before it in the same process
     gap: str = ""  # "covered" by the gap file, "unexpected pass", or ""
     gap_reason: str = ""
 
@@ -41,7 +42,8 @@ class RowResult:
 
     @property
     def sentence(self) -> str:
-        return f"{self.stage}: {self.message}" if self.stage else self.message
+        text = f"{self.stage}: {self.message}" if self.stage else self.message
+        return f"{text} (after {self.after} in the same process)" if self.after else text
 
     @property
     def failing(self) -> bool:

@@ -166,12 +166,14 @@ def shard(rows: list[Row], index: int, count: int) -> list[Row]:
 
 
 def interleave(rows: list[Row], seed: int) -> list[Row]:
-    """The rows in an order whose every beginning is a fair sample: families take turns, seeded inside each."""
+    """The rows in an order whose every beginning is a fair sample: families of each level take turns, seeded inside each."""
     import random
+
+    from . import levels
 
     families: dict[str, list[Row]] = {}
     for row in rows:
-        families.setdefault(row.family, []).append(row)
+        families.setdefault(f"{levels.of(row.op)}.{row.family}", []).append(row)
     keyed = []
     for name, members in sorted(families.items()):
         random.Random(f"{seed}:{name}").shuffle(members)

@@ -81,12 +81,22 @@ def _run(parent: _Parent, under_test, seed: int, rows) -> bool:
         result = run_row(
             op, dtype, mode, under_test, samples=samples, seed=seed, on_sample=lambda i: parent.send("sample", index=i)
         )
+        # Still within the row's time limit: a row that leaves the device locked hangs here, and not in the next row.
+        healthy = not under_test.checks_health or under_test.healthy()
+        if not healthy and not result.failing:
+            result.outcome, result.message = "error", "every sample agrees, and the device does not work any more after this row"
         parent.send("done", result=result.to_json())
-        if result.failing and under_test.checks_health and not under_test.healthy():
+        if not healthy or _exhausted(result):
             parent.send("restart")
             return False
     parent.send("idle")
     return True
+
+
+def _exhausted(result) -> bool:
+    """Whether the device or the host ran out of memory in the row. What it holds would fail the rows after it, so they get a new process."""
+    words = result.message.lower()
+    return result.failing and (result.error_type in ("OutOfMemoryError", "MemoryError") or "out of memory" in words or "allocate memory" in words)
 
 
 if __name__ == "__main__":
