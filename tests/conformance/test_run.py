@@ -125,6 +125,22 @@ def test_the_command_starts_without_torch(python):
     )
 
 
+def test_a_backend_that_loads_by_its_entry_point_needs_no_more_than_its_name(python, tmp_path):
+    (tmp_path / "latechip.py").write_text("def _autoload():\n    import fakechip\n")
+    (tmp_path / "latechip-1.0.dist-info").mkdir()
+    (tmp_path / "latechip-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: latechip\nVersion: 1.0\n")
+    (tmp_path / "latechip-1.0.dist-info" / "entry_points.txt").write_text("[torch.backends]\nlatechip = latechip:_autoload\n")
+    root = Path(importlib.util.find_spec("torch_openreg").origin).parent.parent
+    path = os.pathsep.join(map(str, (root, Path(__file__).parent, tmp_path)))
+    python(
+        """
+        from torch_openreg.testing.conformance.device import DeviceUnderTest
+        assert DeviceUnderTest("fakechip", "latechip").device.type == "fakechip"
+        """,
+        env={"PYTHONPATH": path, "TORCH_OPENREG_DEFER_LOAD": "1", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
+    )
+
+
 # The command as its script runs it, which does not look into the working directory.
 SCRIPT = "import sys; sys.path.pop(0); from torch_openreg.cli import main; sys.exit(main(sys.argv[1:]))"
 

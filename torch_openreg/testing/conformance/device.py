@@ -1,6 +1,7 @@
 """The device under test: importing its backend, a first check, waiting for it, and asking whether it still works."""
 
 import importlib
+import importlib.metadata
 
 import torch
 
@@ -19,6 +20,7 @@ class DeviceUnderTest:
     def __init__(self, name: str, module: str = ""):
         self.name, self.module = name, module
         _import(module or ("torch_openreg" if name.partition(":")[0] == "openreg" else ""))
+        _autoload(module, name)
         self.device = _parse(name, module)
         self._check_round_trip()
         self._wait = _synchronizer(self.device)
@@ -61,6 +63,23 @@ def _import(module: str) -> None:
     failure = getattr(imported, "load_error", lambda: None)() if module == "torch_openreg" else None
     if failure is not None:
         raise UnusableDevice(f"torch_openreg cannot load: {failure}; run `openreg doctor`") from failure
+
+
+def _autoload(module: str, name: str) -> None:
+    """Calls the module's entry point of the group torch.backends, as `import torch` does, when the import alone made no device."""
+    for entry in importlib.metadata.entry_points(group="torch.backends") if module else ():
+        if entry.module == module and not _known(name):
+            try:
+                entry.load()()
+            except Exception as error:
+                raise UnusableDevice(f"the entry point {entry.value!r} raises {type(error).__name__}: {error}") from error
+
+
+def _known(name: str) -> bool:
+    try:
+        return torch.device(name) is not None
+    except RuntimeError:
+        return False
 
 
 def _parse(name: str, module: str) -> torch.device:
