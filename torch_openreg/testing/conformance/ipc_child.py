@@ -11,12 +11,12 @@ def talk(name: str, module: str, pipe) -> None:
     """Says what it receives, adds one, and says it again when told to."""
     under_test = DeviceUnderTest(name, module)
     tensor = pipe.recv()
-    pipe.send((str(tensor.device), tensor.stride(), tensor.tolist()))
+    pipe.send((str(tensor.device), tensor.stride(), tensor.cpu().tolist()))
     tensor.add_(1)
     under_test.synchronize()
     pipe.send("added")
     pipe.recv()
-    pipe.send(tensor.tolist())
+    pipe.send(tensor.cpu().tolist())
     del tensor
 
 

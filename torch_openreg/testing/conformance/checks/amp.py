@@ -10,8 +10,8 @@ def _low(probe) -> torch.dtype:
     """The dtype that autocast takes on this device without being told. Raises NotImplementedError for a device without autocast."""
     if not torch.amp.is_autocast_available(probe.type):
         raise NotImplementedError(f"torch.amp.is_autocast_available({probe.type!r}) is False")
-    if probe.type == torch._C._get_privateuse1_backend_name() and not hasattr(probe.module, "get_amp_supported_dtype"):
-        raise NotImplementedError(f"torch.{probe.type} has no get_amp_supported_dtype, which torch.autocast calls")
+    if probe.type == torch._C._get_privateuse1_backend_name():
+        probe.requires("get_amp_supported_dtype")
     return torch.get_autocast_dtype(probe.type)
 
 

@@ -31,8 +31,8 @@ def gradients_are_those_of_the_cpu(probe):
     pairs = zip(("input", "weight"), gradients(x, weight), gradients(x_cpu, weight_cpu))
     for name, found, wanted in pairs:
         probe.expect(found.device == x.device, f"the gradient of the {name} is on {found.device}, expected {x.device}")
-        probe.expect(_close(found, wanted), f"the gradient of the {name} differs from the CPU's: {found.cpu().flatten()[:3].tolist()}, "
-                                            f"expected {wanted.flatten()[:3].tolist()}")
+        probe.expect(_close(found, wanted), f"the gradient of the {name} differs from the CPU's: {found.cpu().flatten()[:3].cpu().tolist()}, "
+                                            f"expected {wanted.flatten()[:3].cpu().tolist()}")
 
 
 @check
@@ -87,7 +87,7 @@ def gradients_arrive_where_their_leaves_are(probe):
     (host.to(probe.device) * here * 2).sum().backward()
     for name, leaf, wanted in (("CPU", host, [2, 2, 2]), ("device", here, [0, 2, 4])):
         probe.expect(leaf.grad.device == leaf.device, f"the gradient of the leaf on the {name} is on {leaf.grad.device}")
-        probe.expect(leaf.grad.tolist() == wanted, f"the gradient of the leaf on the {name} is {leaf.grad.tolist()}, expected {wanted}")
+        probe.expect(leaf.grad.cpu().tolist() == wanted, f"the gradient of the leaf on the {name} is {leaf.grad.cpu().tolist()}, expected {wanted}")
 
 
 @check
@@ -121,6 +121,7 @@ def anomaly_mode_names_the_function(probe):
 @check
 def a_checkpoint_repeats_the_random_numbers(probe):
     "torch.utils.checkpoint draws the same random numbers again when it recomputes, and leaves the generator where it was."
+    probe.requires("get_rng_state", "set_rng_state")
     x = torch.ones(2000, device=probe.device, requires_grad=True)
     for reentrant in (False, True):
         x.grad = None
@@ -143,7 +144,7 @@ def a_gradient_has_a_gradient(probe):
         probe.expect(first.requires_grad, "a gradient made with create_graph=True does not require a gradient")
         (second,) = torch.autograd.grad(first.sum(), leaf, create_graph=True)
         found.append(torch.autograd.grad(second.sum(), leaf)[0])
-    probe.expect(_close(*found), f"the third derivative is {found[0].tolist()}, the CPU's {found[1].tolist()}")
+    probe.expect(_close(*found), f"the third derivative is {found[0].cpu().tolist()}, the CPU's {found[1].cpu().tolist()}")
 
 
 @check
@@ -188,7 +189,7 @@ def a_function_of_the_user_works(probe):
     y.sum().backward()
     probe.expect(not positive.requires_grad and bool(positive.all()), "the second output is wrong or requires a gradient")
     probe.expect(seen == [x.device, x.device, (True, False)], f"the backward saw {seen}, expected tensors on {x.device}")
-    probe.expect(x.grad.tolist() == [6, 6, 6], f"the gradient is {x.grad.tolist()}, expected what the function returns, 6")
+    probe.expect(x.grad.cpu().tolist() == [6, 6, 6], f"the gradient is {x.grad.cpu().tolist()}, expected what the function returns, 6")
 
 
 @check
@@ -200,7 +201,7 @@ def gradients_accumulate_in_place(probe):
     (parameter * 3).sum().backward()
     probe.expect(parameter.grad is first, "the second backward replaced .grad by another tensor")
     probe.expect(strides == parameter.stride(), f".grad has the strides {strides}, the parameter {parameter.stride()}")
-    probe.expect(parameter.grad.flatten().tolist() == [5.0] * 6, f"2 + 3 accumulated to {parameter.grad.flatten().tolist()}")
+    probe.expect(parameter.grad.flatten().cpu().tolist() == [5.0] * 6, f"2 + 3 accumulated to {parameter.grad.flatten().cpu().tolist()}")
 
 
 @check
@@ -216,7 +217,7 @@ def saved_tensors_are_protected(probe):
         except RuntimeError as error:
             probe.expect("inplace operation" in str(error), f"after {name}: another error: {str(error)[:200]}")
             continue
-        probe.expect(False, f"after {name} on a saved tensor the backward raised nothing and gave {x.grad.tolist()}")
+        probe.expect(False, f"after {name} on a saved tensor the backward raised nothing and gave {x.grad.cpu().tolist()}")
 
 
 @check
@@ -244,7 +245,7 @@ def an_error_in_a_backward_reaches_the_caller(probe):
     probe.expect(same, f"the caller of backward got {raised!r}, expected the KeyError of the function")
     x.grad = None
     (x * 2).backward(torch.ones(3, device=probe.device))
-    probe.expect(x.grad.tolist() == [2, 2, 2], "the backward after a failed one gives a wrong gradient")
+    probe.expect(x.grad.cpu().tolist() == [2, 2, 2], "the backward after a failed one gives a wrong gradient")
 
 
 @check
@@ -299,7 +300,7 @@ def tangents_flow_forward(probe):
             dual = forward_ad.make_dual(leaf.detach(), torch.ones_like(leaf))
             found.append(forward_ad.unpack_dual((dual.sin() * dual).exp()).tangent)
     probe.expect(found[0] is not None, "a result of dual tensors has no tangent")
-    probe.expect(found[0].device == x.device and _close(*found), f"the tangent is {found[0].tolist()}, the CPU's {found[1].tolist()}")
+    probe.expect(found[0].device == x.device and _close(*found), f"the tangent is {found[0].cpu().tolist()}, the CPU's {found[1].cpu().tolist()}")
 
 
 @check
@@ -314,4 +315,4 @@ def saved_tensors_can_wait_on_the_cpu(probe):
     loss.backward()
     (x_cpu.exp() * x_cpu).sum().backward()
     probe.expect(seen == [x.device], f"the tensors that were saved are on {seen}, expected one on {x.device}")
-    probe.expect(x.grad.device == x.device and _close(x.grad, x_cpu.grad), f"the gradient is {x.grad.tolist()}, expected {x_cpu.grad.tolist()}")
+    probe.expect(x.grad.device == x.device and _close(x.grad, x_cpu.grad), f"the gradient is {x.grad.cpu().tolist()}, expected {x_cpu.grad.cpu().tolist()}")

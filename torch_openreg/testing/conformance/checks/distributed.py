@@ -33,11 +33,11 @@ def collectives_of_one_move_data(probe):
             x = torch.arange(4.0).to(probe.device)
             call(x)
             probe.synchronize()
-            probe.expect(x.tolist() == [0, 1, 2, 3], f"{name} in a group of one turned 0 to 3 into {x.tolist()}")
+            probe.expect(x.cpu().tolist() == [0, 1, 2, 3], f"{name} in a group of one turned 0 to 3 into {x.cpu().tolist()}")
         x, y = torch.arange(4.0).to(probe.device), torch.zeros(4, device=probe.device)
         torch.distributed.all_gather([y], x)
         probe.synchronize()
-        probe.expect(y.tolist() == [0, 1, 2, 3], f"all_gather in a group of one gathered {y.tolist()}, expected 0 to 3")
+        probe.expect(y.cpu().tolist() == [0, 1, 2, 3], f"all_gather in a group of one gathered {y.cpu().tolist()}, expected 0 to 3")
 
 
 @check

@@ -35,7 +35,7 @@ def a_replay_computes_again(probe):
         probe.synchronize()
         graph.replay()
         probe.synchronize()
-        probe.expect(y.tolist() == [2 * value + 1] * 4, f"a replay for {value:g} * 2 + 1 gave {y.tolist()}")
+        probe.expect(y.cpu().tolist() == [2 * value + 1] * 4, f"a replay for {value:g} * 2 + 1 gave {y.cpu().tolist()}")
 
 
 @check
@@ -44,11 +44,11 @@ def a_capture_runs_nothing(probe):
     x = torch.zeros(4, device=probe.device)
     graph, _ = _capture(probe, lambda: x.add_(1))
     probe.synchronize()
-    probe.expect(x.tolist() == [1] * 4, f"after a warm-up and a capture of x += 1 x is {x.tolist()}, expected the warm-up's 1")
+    probe.expect(x.cpu().tolist() == [1] * 4, f"after a warm-up and a capture of x += 1 x is {x.cpu().tolist()}, expected the warm-up's 1")
     for _ in range(3):
         graph.replay()
     probe.synchronize()
-    probe.expect(x.tolist() == [4] * 4, f"after three replays x is {x.tolist()}, expected 4")
+    probe.expect(x.cpu().tolist() == [4] * 4, f"after three replays x is {x.cpu().tolist()}, expected 4")
 
 
 @check
@@ -67,7 +67,7 @@ def what_a_capture_cannot_hold_is_refused(probe):
     probe.expect(raised is not None, "reading a value during a capture raised nothing")
     probe.expect("captur" in str(raised).lower(), f"the error does not speak of a capture: {str(raised)[:200]}")
     probe.synchronize()
-    probe.expect((x + 1).tolist() == [2] * 4, "the device computes wrong after a capture that failed")
+    probe.expect((x + 1).cpu().tolist() == [2] * 4, "the device computes wrong after a capture that failed")
 
 
 @check

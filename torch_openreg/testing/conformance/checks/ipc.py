@@ -44,7 +44,7 @@ def a_tensor_is_shared_with_another_process(probe):
         probe.expect(torch.device(device) == x.device, f"the other process has the tensor on {device}, expected {x.device}")
         probe.expect((strides, values) == (x.stride(), [[0, 3], [1, 4], [2, 5]]), f"the other process sees {values} with strides {strides}")
         _answer(probe, ours, "add one")
-        probe.expect(x.tolist() == [[1, 4], [2, 5], [3, 6]], "what the other process writes is not seen here: the tensor was copied")
+        probe.expect(x.cpu().tolist() == [[1, 4], [2, 5], [3, 6]], "what the other process writes is not seen here: the tensor was copied")
         x.mul_(10)
         probe.synchronize()
         ours.send("look")

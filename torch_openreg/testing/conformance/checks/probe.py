@@ -52,6 +52,12 @@ class Probe:
         current = torch.accelerator.current_accelerator()
         self.needs(current is not None and current.type == self.type, f"{self.type} is not this process's accelerator")
 
+    def requires(self, *names: str) -> None:
+        """Raises NotImplementedError unless the device's module has these names, which torch itself calls. The CPU needs none."""
+        for name in names:
+            if self.type != "cpu" and not hasattr(self.module, name):
+                raise NotImplementedError(f"torch.{self.type} has no {name}, which torch calls")
+
     def needs_two_devices(self) -> torch.device:
         """Another device of the type. Ends the check where there is none."""
         self.needs_accelerator()

@@ -16,8 +16,16 @@ def _activity(probe) -> ProfilerActivity:
     """The activity with the device's kernels. Ends the check when torch.profiler has none for this device."""
     probe.needs(probe.type != "cpu", "the CPU has no kernels besides its operators")
     found = getattr(ProfilerActivity, ACTIVITIES.get(probe.type, "PrivateUse1"), None)
-    probe.needs(found in supported_activities(), f"torch.profiler has no activities of {probe.type}: it sees operators only")
+    probe.needs(found in supported_activities() and _sees(probe, found), f"torch.profiler sees operators only: {probe.type} gives it no kernels")
     return found
+
+
+def _sees(probe, activity) -> bool:
+    """Whether a profile has anything of the device in it."""
+    with profile(activities=[ProfilerActivity.CPU, activity]) as found:
+        torch.ones(3, device=probe.device) + 1
+        probe.synchronize()
+    return bool(_kernels(found))
 
 
 def _profiled(probe, activities, **options):
@@ -57,7 +65,7 @@ def kernels_have_times(probe):
     "The profile has what ran on the device, with a begin, and an end after it, within the profile."
     found = _profiled(probe, [ProfilerActivity.CPU, _activity(probe)])
     kernels = _kernels(found)
-    probe.expect(kernels, "nothing in the profile ran on the device")
+    probe.expect(kernels, "nothing of a matrix product in the profile ran on the device")
     host = [event.time_range for event in found.events() if event.device_type == torch.autograd.DeviceType.CPU]
     begin, end = min(span.start for span in host), max(span.end for span in host)
     for event in kernels:
@@ -81,8 +89,8 @@ def kernels_belong_to_their_operator(probe):
 @check
 def memory_is_reported(probe):
     "With profile_memory=True the profile has the bytes that operators allocate on the device."
-    _activity(probe)
-    with profile(activities=[ProfilerActivity.CPU, _activity(probe)], profile_memory=True) as found:
+    activities = [ProfilerActivity.CPU, _activity(probe)]
+    with profile(activities=activities, profile_memory=True) as found:
         x = torch.empty(4096, device=probe.device)
         probe.synchronize()
     bytes_ = sum(average.self_device_memory_usage for average in found.key_averages() if average.key.startswith("aten::empty"))

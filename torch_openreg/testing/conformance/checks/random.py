@@ -15,18 +15,13 @@ def _draw(probe, generator=None):
     return torch.rand(COUNT, device=probe.device, generator=generator).cpu()
 
 
-def _needs(probe, name: str) -> None:
-    if probe.type != "cpu" and not hasattr(probe.module, name):
-        raise NotImplementedError(f"torch.{probe.type} has no {name}")
-
-
 def _state(probe):
-    _needs(probe, "get_rng_state")
+    probe.requires("get_rng_state")
     return torch.get_rng_state() if probe.type == "cpu" else probe.module.get_rng_state(_index(probe))
 
 
 def _set_state(probe, state) -> None:
-    _needs(probe, "set_rng_state")
+    probe.requires("set_rng_state")
     torch.set_rng_state(state) if probe.type == "cpu" else probe.module.set_rng_state(state, _index(probe))
 
 
@@ -104,6 +99,7 @@ def the_state_can_be_kept(probe):
 @check
 def forked_numbers_leave_no_trace(probe):
     "After torch.random.fork_rng the device's generator is where it was before."
+    probe.requires("get_rng_state")
     torch.manual_seed(4)
     wanted = _draw(probe)
     torch.manual_seed(4)

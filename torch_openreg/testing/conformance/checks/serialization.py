@@ -33,7 +33,7 @@ def a_tensor_comes_back_to_its_device(probe):
         file.seek(0)
         back = torch.load(file)
         _device(probe, back.device, probe.device, "a tensor that was loaded without map_location")
-        probe.expect(torch.equal(back.cpu(), torch.arange(6.0)), f"0 to 5 come back as {back.tolist()}")
+        probe.expect(torch.equal(back.cpu(), torch.arange(6.0)), f"0 to 5 come back as {back.cpu().tolist()}")
 
 
 @check
@@ -56,7 +56,7 @@ def map_location_is_followed(probe):
         file.seek(0)
         back = torch.load(file, map_location=place)
         _device(probe, back.device, wanted, f"what map_location={what} loads")
-        probe.expect(back.tolist() == [0, 1, 2, 3], f"0 to 3 come back as {back.tolist()} with map_location={what}")
+        probe.expect(back.cpu().tolist() == [0, 1, 2, 3], f"0 to 3 come back as {back.cpu().tolist()} with map_location={what}")
 
 
 @check
@@ -173,4 +173,4 @@ def copies_are_separate(probe):
         _device(probe, y.device, probe.device, f"the tensor of {how}")
         _device(probe, other.weight.device, probe.device, f"the module of {how}")
         y.add_(1)
-        probe.expect(y.tolist() == [2, 2, 2] and x.tolist() == [1, 1, 1], f"the tensor of {how} shares memory with its original")
+        probe.expect(y.cpu().tolist() == [2, 2, 2] and x.cpu().tolist() == [1, 1, 1], f"the tensor of {how} shares memory with its original")
