@@ -225,6 +225,6 @@ setup(
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildAll},
     package_data={"torch_openreg": [
-        "py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml", "testing/conformance/packs/*", "cli/memory/page.*", "testing/conformance/report/page.*",
+        "py.typed", "*.pyi", "openreg/*.pyi", "**/*.toml", "testing/conformance/packs/*", "testing/conformance/dependencies.json", "cli/memory/page.*", "testing/conformance/report/page.*",
     ]},  # fmt: skip
 )

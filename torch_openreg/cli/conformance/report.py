@@ -4,7 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from torch_openreg.testing.conformance import report, run_facts
+from torch_openreg.testing.conformance import pack, ranking, report, run_facts
 
 
 def add_parser(actions) -> None:
@@ -40,7 +40,12 @@ def handle(arguments) -> int:
             path = file.path
     else:
         path = directory / report.results.NAME
-    written = report.write_files(directory, rows, together, baseline=baseline)
-    report.print_summary(rows, options=together.repro_options, path=path, exit_problems=together.exit_problems)
+    try:
+        ranked = ranking.rank(rows, together.kernels, together.plan["packs"])
+    except pack.PackError as error:
+        print(error, file=sys.stderr)
+        return 2
+    written = report.write_files(directory, rows, together, baseline=baseline, ranked=ranked)
+    report.print_summary(rows, options=together.repro_options, path=path, exit_problems=together.exit_problems, fix_first=ranking.lines(ranked))
     print(f"reports: {', '.join(str(directory / name) for name in written)}")
     return 0 if report.accepted(rows, together.exit_problems) else 1

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from torch_openreg.testing.conformance import databases, levels, report, rows, run_facts
+from torch_openreg.testing.conformance import databases, levels, ranking, report, rows, run_facts
 from torch_openreg.testing.conformance import gaps as gap_files
 from torch_openreg.testing.conformance.pool import BUDGET_SPENT, Plan, Pool, RunFailed
 from torch_openreg.testing.conformance.report import diff, results
@@ -149,8 +149,9 @@ def _run_rows(arguments, plan: Plan, pool: Pool, known, baseline, before, kept) 
             pass
     facts = replace(facts, exit_problems=[*facts.exit_problems, *pool.exit_problems])
     facts.write(arguments.out)
-    written = report.write_files(arguments.out, found, facts, baseline=baseline)
-    report.print_summary(found, options=facts.repro_options, path=file.path, exit_problems=facts.exit_problems)
+    ranked = ranking.rank(found, facts.kernels, facts.plan["packs"])
+    written = report.write_files(arguments.out, found, facts, baseline=baseline, ranked=ranked)
+    report.print_summary(found, options=facts.repro_options, path=file.path, exit_problems=facts.exit_problems, fix_first=ranking.lines(ranked))
     print(f"reports: {', '.join(str(arguments.out / name) for name in written)}")
     if baseline is not None:
         print(f"since {arguments.baseline}: {diff.sentence(diff.compare(baseline, found))}")
@@ -169,6 +170,7 @@ def _facts(arguments, plan: Plan, pool: Pool, count: int) -> run_facts.RunFacts:
         repro_options=_repro_options(arguments),
         started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         rows=count,
+        kernels=tuple(pool.kernels),
     )
 
 

@@ -19,9 +19,7 @@ class DeviceUnderTest:
 
     def __init__(self, name: str, module: str = ""):
         self.name, self.module = name, module
-        _import(module or ("torch_openreg" if name.partition(":")[0] == "openreg" else ""))
-        _autoload(module, name)
-        self.device = _parse(name, module)
+        self.device = load(name, module)
         self._check_round_trip()
         self._wait = _synchronizer(self.device)
         self.checks_health = self.healthy()  # a device too young for `ones` and `add` is not asked again
@@ -38,6 +36,11 @@ class DeviceUnderTest:
         except Exception:
             return False
 
+    def kernels(self) -> list[str]:
+        """The operators that have a kernel of this device type, as in aten::add.out, sorted. What a fallback does is not among them."""
+        key = torch._C._dispatch_key_for_device(self.device.type)
+        return sorted(torch._C._dispatch_get_registrations_for_dispatch_key(key))
+
     def _check_round_trip(self) -> None:
         values = torch.tensor([1.0, 2.0, 3.0])
         try:
@@ -51,6 +54,13 @@ class DeviceUnderTest:
             raise UnusableDevice(
                 f"device {self.name!r} cannot be tested: [1, 2, 3] copied to it comes back as {back.tolist()}"
             )
+
+
+def load(name: str, module: str = "") -> torch.device:
+    """Imports the device's module and returns the device, by the same rules, without using it."""
+    _import(module or ("torch_openreg" if name.partition(":")[0] == "openreg" else ""))
+    _autoload(module, name)
+    return _parse(name, module)
 
 
 def _import(module: str) -> None:

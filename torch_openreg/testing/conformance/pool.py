@@ -87,6 +87,7 @@ class Pool:
         self.selector = selectors.DefaultSelector()
         self.workers: list[_Worker] = []
         self.failed_starts = 0
+        self.kernels: list[str] = []  # that the device has registered, known after list_rows
         self.torch_version = ""  # known once a worker is ready
         self.exit_problems: list[str] = []  # workers that died after their last row
         for _ in range(plan.workers):
@@ -100,6 +101,7 @@ class Pool:
         while True:
             for worker, message in self._messages():
                 if message["event"] == "rows":
+                    self.kernels = message["kernels"]
                     return [(Row(op, dtype, mode), samples) for op, dtype, mode, samples in message["rows"]]
                 if message["event"] == "ended":
                     self._replace(worker)

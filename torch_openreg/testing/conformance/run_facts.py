@@ -22,7 +22,7 @@ class RunFacts:
     """plan: see above. command: the words after `openreg`. repro_options: what `repro` needs to see the same.
 
     started: UTC, as in 2026-01-31T09:00:00Z. rows: COUNT of the plan's rows. exit_problems: sentences about workers that ended badly
-    after their last row.
+    after their last row. kernels: operators that the device has registered kernels of.
     """
 
     plan: dict
@@ -31,6 +31,7 @@ class RunFacts:
     started: str
     rows: int
     exit_problems: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:

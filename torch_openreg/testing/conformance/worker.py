@@ -4,7 +4,7 @@ Speaks JSON lines on the standard input and output it was started with. The oper
 like: their output goes to standard error, which the parent keeps in a file.
 
 Parent to worker: {"do": "list", ...}, {"do": "run", "rows": [[op, dtype, mode, samples], ...]}; end of input ends it.
-Worker to parent: {"event": "ready", "torch"} or {"event": "unusable", "message"} once, {"event": "rows", "rows"},
+Worker to parent: {"event": "ready", "torch"} or {"event": "unusable", "message"} once, {"event": "rows", "rows", "kernels"},
 then per row {"event": "start", "row"}, {"event": "sample", "index"}, {"event": "done", "result"}, and
 {"event": "idle"} after a batch, or {"event": "restart"} before leaving a device that does not work any more.
 """
@@ -57,7 +57,7 @@ def main() -> int:
     for line in parent.incoming:
         request = json.loads(line)
         if request["do"] == "list":
-            parent.send("rows", rows=_list(request))
+            parent.send("rows", rows=_list(request), kernels=under_test.kernels())
         elif not _run(parent, under_test, config["seed"], request["rows"]):
             return 0
     return 0

@@ -5,6 +5,8 @@ results.jsonl is written while the run goes; `write_files` writes the others fro
 
 from pathlib import Path
 
+from .. import ranking
+from ..ranking import Ranking
 from ..run_facts import RunFacts
 from . import badge, junit, page, support
 from .cause import failure_groups, repro_command
@@ -19,19 +21,21 @@ __all__ = [
 ]  # fmt: skip
 
 
-def write_files(directory: Path, results, facts: RunFacts, *, baseline=None, ranking=()) -> list[str]:
+def write_files(directory: Path, results, facts: RunFacts, *, baseline=None, ranked: Ranking | None = None) -> list[str]:
     """Writes the files and returns their names. Each is whole or not there: one that is written takes the old one's place at its end.
 
-    baseline: the results of an earlier run, or None. ranking: what to fix first, as (text, COUNT of rows, COUNT of models).
+    baseline: the results of an earlier run, or None. ranked: what to fix first.
     """
     results = ordered(results)
     source = f"From {len(results)} rows and {sum(r.samples_run for r in results)} samples on {facts.device}, torch {facts.plan['torch']}.\n"
     texts = {
-        "report.html": page.text(results, facts, baseline=baseline, ranking=ranking),
+        "report.html": page.text(results, facts, baseline=baseline, ranking=ranked.entries() if ranked else ()),
         "junit.xml": junit.text(results, properties=facts.facts, options=facts.repro_options, exit_problems=facts.exit_problems),
         "support.md": support.text(results, source=source),
         "badge.json": badge.text(results, facts.device),
     }
+    if ranked:
+        texts["ranking.json"] = ranking.text(ranked)
     for name, text in texts.items():
         begun = directory / f"{name}.begun"
         begun.write_text(text, encoding="utf-8")

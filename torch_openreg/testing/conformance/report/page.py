@@ -29,7 +29,7 @@ GAPS = ("", "covered", "unexpected pass")
 
 
 def text(results, facts, *, baseline=None, ranking=()) -> str:
-    """The HTML text for ordered results. For the other arguments see `write_files`."""
+    """The HTML text for ordered results. ranking: what to fix first, as (text, COUNT of rows, COUNT of models). For the others see `write_files`."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -53,8 +53,8 @@ def _table_line(shown: str, dtype: str, members: Tally) -> list[str]:
     return [shown, dtype, str(members.rows), *(str(members.outcomes[name] or ".") for name in OUTCOMES), members.percent]
 
 
-def print_summary(results: list[RowResult], *, options: str, path: Path, exit_problems=(), stream=None) -> None:
-    """Prints the tables, the failures with a command for each group, and where the rows are."""
+def print_summary(results: list[RowResult], *, options: str, path: Path, exit_problems=(), fix_first=(), stream=None) -> None:
+    """Prints the tables, the failures with a command for each group, what to fix first, as lines, and where the rows are."""
     out = stream or sys.stdout
     emphasis = "\x1b[1m%s\x1b[0m" if out.isatty() else "%s"
     print(summary_table(results), file=out)
@@ -71,6 +71,8 @@ def print_summary(results: list[RowResult], *, options: str, path: Path, exit_pr
         print(f"      {repro_command(first, options)}", file=out)
     if len(groups) > GROUPS_SHOWN:
         print(f"\n  and {len(groups) - GROUPS_SHOWN} more messages in {path}", file=out)
+    for number, line in enumerate(fix_first):
+        print(line if number else "\n" + emphasis % line, file=out)
     for result in unexpected:
         print(f"\n  unexpected pass: {result.id} (the gap file says: {result.gap_reason})", file=out)
     for problem in exit_problems:

@@ -1,0 +1,206 @@
+"""What to fix first: the causes of a run's failures, by the rows and the real models that each blocks, and an order of work. No torch here.
+
+See Note [Causes] and Note [Order of work].
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+from . import dependencies
+from . import pack as packs
+
+# Note [Causes]
+# A failing row has one cause. Where the message names an operator without a kernel, that operator is it. Otherwise it is looked for among
+# the kernels that the row needs (dependencies.json): those that no passing row of the same dtype needs are suspects, and the suspect that
+# has the row's name, or else that most failing rows need, is the cause. Without a suspect it is the row's own operator. A cause blocks the rows that it is the cause of,
+# those that fail for want of a kernel and need this one as well, and the model packs whose calls need it.
+
+# Note [Order of work]
+# The order is greedy: each step takes the cause whose rows are nearest to passing, a row counting for one part in as many as it still
+# waits for. It is not proven to be the shortest. Rows that fail for other reasons wait for their cause alone.
+
+TARGETS = (50, 80, 95, 99)  # percent
+SHOWN = 10
+NAMES_SHOWN = 6
+_NO_KERNEL = re.compile(r"(?:Could not run|not implemented|not currently implemented|no kernel|no such kernel)", re.IGNORECASE)
+_OPERATOR = re.compile(r"\b[A-Za-z_]\w*::\w+(?:\.\w+)?")
+
+
+@dataclass
+class Cause:
+    """name: an operator, as in aten::add.out, or a row's name. rows, models: COUNT of what it blocks.
+
+    missing: the device has no kernel. needed_by: names of failing rows that need it, model rows left out. example: the id of a row.
+    """
+
+    name: str
+    rows: int = 0
+    models: int = 0
+    missing: bool = False
+    needed_by: list[str] = field(default_factory=list)
+    model_names: list[str] = field(default_factory=list)
+    example: str = ""
+    message: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}: {'no kernel' if self.missing else self.message[:120]}"
+
+
+@dataclass
+class Step:
+    """Kernels that lift the share of rows, or of models, to a target, besides those of the steps before. percent: what they lift it to."""
+
+    target: int
+    percent: float
+    fixes: list[str]
+
+
+@dataclass
+class Ranking:
+    causes: list[Cause]
+    row_steps: list[Step]
+    model_steps: list[Step]
+    rows_pass: int
+    rows: int  # that the CPU can run
+    models_pass: int
+    models: int
+
+    def entries(self) -> list[tuple[str, int, int]]:
+        """(text, rows, models) of each cause, the first to fix first."""
+        return [(cause.text, cause.rows, cause.models) for cause in self.causes]
+
+
+def rank(results, kernels=(), pack_files=()) -> Ranking:
+    """Ranks the failures of a run.
+
+    kernels: what the device has registered, as the worker lists it. pack_files: model packs to count; none means those that ship.
+    Covered failures count: a gap is still a gap.
+    """
+    scored = [result for result in results if result.scored]
+    table = dependencies.Kernels(kernels)
+    waits = _what_rows_wait_for(scored, table)
+    models = {pack.name: {dependencies.dispatcher_name(call["op"]) for call in pack.calls} for pack in map(packs.read, pack_files or packs.shipped().values())}
+    found: dict[str, Cause] = {}
+    for result, (cause, missing, others) in waits:
+        entry = found.setdefault(cause, Cause(cause, example=result.id, message=result.sentence))
+        entry.missing = entry.missing or missing
+        for name in {cause, *others}:
+            other = found.setdefault(name, Cause(name, missing=True, example=result.id, message=result.sentence))
+            other.rows += 1
+            if not result.op.startswith("model."):
+                other.needed_by.append(result.op)
+    blocked = {name: _causes_in(operators, found, table) for name, operators in models.items()}
+    for cause in found.values():
+        cause.needed_by = sorted(set(cause.needed_by))
+        cause.model_names = sorted(name for name, causes in blocked.items() if cause.name in causes)
+        cause.models = len(cause.model_names)
+    failing = max(1, sum(result.failing for result in scored))
+    order = sorted(found.values(), key=lambda cause: (-(cause.rows / failing + cause.models / max(1, len(models))), cause.name))
+    passing = sum(result.outcome == "pass" for result in scored)
+    free = sum(not causes for causes in blocked.values())
+    return Ranking(
+        order,
+        _steps([frozenset((cause, *others)) for _, (cause, _, others) in waits], passing),
+        _steps([causes for causes in blocked.values() if causes], free),
+        passing, len(scored), free, len(models),
+    )  # fmt: skip
+
+
+def _what_rows_wait_for(scored, table: dependencies.Kernels):
+    """(result, (its cause, whether a kernel is missing, the other kernels that it needs and nobody has shown to work)) of failing rows."""
+    works: dict[str, set[str]] = {}
+    for result in scored:
+        if result.outcome == "pass":
+            works.setdefault(result.dtype, set()).update(table.needed_by_row(result.op, result.mode))
+    exists = table.present.union(*works.values())
+    failing = [result for result in scored if result.failing]
+    needed = {id(result): table.needed_by_row(result.op, result.mode) for result in failing}
+    popular = Counter(kernel for kernels in needed.values() for kernel in kernels)
+    waits = []
+    for result in failing:
+        kernels = needed[id(result)]
+        named = _OPERATOR.search(result.message) if result.outcome == "unsupported" or _NO_KERNEL.search(result.message) else None
+        absent = kernels - exists if result.outcome == "unsupported" else frozenset()
+        if named:
+            cause, missing = named[0], True
+        elif suspects := absent or kernels - works.get(result.dtype, set()):
+            own = {dependencies.packet(name) for name in dependencies.own(result.op)}
+            cause = max(suspects, key=lambda kernel: (dependencies.packet(kernel) in own, popular[kernel], kernel))
+            missing = result.outcome == "unsupported"
+        else:
+            cause, missing = next(iter(dependencies.own(result.op)), result.op), False
+        waits.append((result, (cause, missing, absent - {cause})))
+    return waits
+
+
+def _causes_in(operators, causes, table: dependencies.Kernels) -> frozenset[str]:
+    """The causes that a program with these operators runs into."""
+    reached = set(operators).union(*(table.needed_by(operator) for operator in operators))
+    return frozenset(name for name in causes if name in reached or reached.intersection(dependencies.own(name)))
+
+
+def _steps(waiting: list[frozenset[str]], passing: int) -> list[Step]:
+    """The order of work for things that wait for all of some causes each: the steps to each target, or none when nothing waits."""
+    total = passing + len(waiting)
+    groups = Counter(waiting)
+    left = {wanted: set(wanted) for wanted in groups}
+    of_cause: dict[str, list[frozenset[str]]] = {}
+    worth: Counter = Counter()
+    for wanted, count in groups.items():
+        for cause in wanted:
+            of_cause.setdefault(cause, []).append(wanted)
+            worth[cause] += count / len(wanted)
+    targets = [target for target in TARGETS if 100 * passing / total < target] if total else []
+    steps, fixes = [], []
+    while targets and worth:
+        best = max(worth, key=lambda cause: (worth[cause], cause))
+        del worth[best]
+        fixes.append(best)
+        for wanted in of_cause[best]:
+            rest, count = left[wanted], groups[wanted]
+            rest.discard(best)
+            if not rest:
+                passing += count
+            for cause in rest:
+                worth[cause] += count / len(rest) - count / (len(rest) + 1)
+        percent = 100 * passing / total
+        reached = [target for target in targets if percent >= target]
+        if reached:
+            steps.append(Step(reached[-1], round(percent, 2), fixes))
+            targets, fixes = targets[len(reached) :], []
+    return steps
+
+
+def text(ranking: Ranking) -> str:
+    """The text of ranking.json: the fields of Ranking, with the text of each cause."""
+    document = asdict(ranking)
+    for entry, cause in zip(document["causes"], ranking.causes):
+        entry["text"] = cause.text
+    return json.dumps(document, indent=1) + "\n"
+
+
+def lines(ranking: Ranking) -> list[str]:
+    """The summary for a terminal; empty when nothing fails."""
+    if not ranking.causes:
+        return []
+    width = max(len(str(cause.rows)) for cause in ranking.causes)
+    found = [f"what to fix first ({len(ranking.causes)} causes; rows and models that each blocks, of {ranking.models})"]
+    for cause in ranking.causes[:SHOWN]:
+        others = [name for name in cause.needed_by if name not in cause.name]
+        needed = f"; needed by {_some(others)}" if cause.missing and others else ""
+        found.append(f"  {cause.rows:>{width}} rows, {cause.models} models  {cause.text}{needed}")
+    for what, steps, passing, total in (
+        ("rows", ranking.row_steps, ranking.rows_pass, ranking.rows), ("models", ranking.model_steps, ranking.models_pass, ranking.models),
+    ):  # fmt: skip
+        if steps and total:
+            found.append(f"{what}: {100 * passing / total:.1f}% now")
+        for step in steps:
+            found.append(f"  {len(step.fixes)} more for {step.percent:g}%: {_some(step.fixes)}")
+    return found
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else "")
