@@ -59,7 +59,7 @@ def test_the_table_has_a_line_per_mode_and_dtype_and_the_score(cpu_run):
 
 def test_every_file_of_a_run_is_there(cpu_run):
     assert {path.name for path in (cpu_run.folder / "results").iterdir()} == {
-        "results.jsonl", "run.json", "report.html", "junit.xml", "support.md", "badge.json"}
+        "results.jsonl", "run.json", "report.html", "junit.xml", "support.md", "badge.json", "ranking.json"}
     assert (cpu_run.folder / "results" / "junit.xml").read_text().count("<testcase") == len(results_of(cpu_run))
 
 
