@@ -4,6 +4,9 @@
 Standard library only.
 """
 
+import ctypes
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -36,3 +39,14 @@ def run_program(module: str, *arguments: str, env: Mapping[str, str] | None = No
         except KeyboardInterrupt:  # the program has it, too
             continue
     return 128 - status if status < 0 else status
+
+
+def end_with_parent(parent: int) -> None:
+    """From now on this process is killed when its parent, the process `parent`, has ended in whatever way, also when it hangs then.
+
+    Called by the child. The parent must have started it from a thread that lives as long as the parent. Linux only.
+    """
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:  # it was faster
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,9 +1,11 @@
 """A worker that computes nothing and needs no torch: what the tests of whole runs use, when they are about the parent.
 
 Speaks the protocol of torch_openreg.testing.conformance.worker. STUB_ROWS has its rows, as op=outcome separated by commas; the outcome
-`wait` never comes, `kill` ends the process, and after `stall` it says nothing any more. `python stub_worker.py command ...` is `openreg ...` with these workers.
+`wait` never comes, `kill` ends the process, and after `stall` it says nothing any more. `python stub_worker.py command ...` is `openreg ...` with
+these workers.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -19,7 +21,11 @@ def send(event, **fields):
 
 
 def work():
-    device = json.loads(sys.argv[2])["device"]
+    from torch_openreg import child
+
+    config = json.loads(sys.argv[2])
+    child.end_with_parent(config["parent"])
+    device = config["device"]
     send("ready", torch="2.13.0")
     for line in sys.stdin:
         request = json.loads(line)
@@ -58,12 +64,15 @@ class Workers:
         return [sys.executable, __file__, "work", *arguments]
 
 
+def package_root():
+    """The folder that torch_openreg is imported from."""
+    return str(Path(importlib.util.find_spec("torch_openreg").origin).parents[1])
+
+
 def start(*arguments, rows, folder, env=None):
     """The command in a process of its own, with pipes for its output. rows: {op: outcome}."""
-    import torch_openreg
-
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENREG_")}
-    environment["PYTHONPATH"] = str(Path(torch_openreg.__file__).parents[1])
+    environment["PYTHONPATH"] = package_root()
     environment["TORCH_OPENREG_DEFER_LOAD"] = "1"
     environment["STUB_ROWS"] = ",".join(f"{op}={outcome}" for op, outcome in rows.items())
     return subprocess.Popen([sys.executable, __file__, "command", "conformance", *map(str, arguments)], cwd=folder,

@@ -11,6 +11,7 @@ from torch_openreg.testing.conformance import RowResult, pool, worker
 def run(monkeypatch):
     """run({op: outcome}, **plan) -> ({op: result}, what was wrong with workers that ended)."""
     monkeypatch.setattr(pool, "child", stub_worker.Workers)
+    monkeypatch.setenv("PYTHONPATH", stub_worker.package_root())
 
     def run(rows, **plan):
         monkeypatch.setenv("STUB_ROWS", ",".join(f"{op}={outcome}" for op, outcome in rows.items()))

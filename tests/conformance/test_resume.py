@@ -1,8 +1,11 @@
 """A run that was interrupted or killed goes on where it was and ends as a whole one does. Workers are stubs: this is about the parent."""
 
 import json
+import os
+import select
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import stub_worker
@@ -28,8 +31,14 @@ def stopped_in_the_middle(folder, how, *more):
     process = stub_worker.start(*RUN, *more, rows=HELD, folder=folder)
     seen = [next(process.stderr) for _ in range(4)]
     assert seen[-1].startswith("4/10 rows, score 75.00%, 1 failing")
+    workers = [os.pidfd_open(int(pid)) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     process.send_signal(how)
-    return finished(process)
+    ended = finished(process)
+    for worker in workers:  # a worker that hangs ends with the run, however that ends
+        assert select.select([worker], [], [], 20)[0], "a worker lives on"
+        os.close(worker)
+    assert workers
+    return ended
 
 
 def everything(folder):

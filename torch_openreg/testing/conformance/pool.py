@@ -154,7 +154,7 @@ class Pool:
     # -- workers --
 
     def _start(self) -> None:
-        config = {"device": self.plan.device, "module": self.plan.module, "seed": self.plan.seed,
+        config = {"parent": os.getpid(), "device": self.plan.device, "module": self.plan.module, "seed": self.plan.seed,
                   "databases": self.plan.databases, "packs": self.plan.packs}
         log = tempfile.TemporaryFile()
         process = subprocess.Popen(

@@ -14,6 +14,8 @@ import os
 import signal
 import sys
 
+from torch_openreg import child
+
 
 class _Parent:
     """The pipe to the parent, moved away from file descriptors 0 and 1."""
@@ -34,6 +36,7 @@ class _Parent:
 def main() -> int:
     parent = _Parent()
     config = json.loads(sys.argv[1])
+    child.end_with_parent(config["parent"])
     import faulthandler
 
     faulthandler.register(signal.SIGUSR1)  # the parent asks where a row hangs before it kills the process
