@@ -30,7 +30,7 @@ def work():
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "list":
-            send("rows", rows=[[op, "float32", "forward", 1] for op, _ in ROWS])
+            send("rows", rows=[[op, "float32", "forward", 1] for op, _ in ROWS], kernels=[])
             continue
         for op, dtype, mode, _ in request["rows"]:
             send("start", row=[op, dtype, mode])
