@@ -67,6 +67,20 @@ def load(name: str, module: str = "") -> torch.device:
     return _parse(name, module)
 
 
+class DriverUnderTest(DeviceUnderTest):
+    """openreg's driver alone, for the checks of L0: it may be one that runs no tensor yet. Does not start the device.
+
+    Raises UnusableDevice when torch_openreg cannot be imported.
+    """
+
+    def __init__(self, name: str, module: str = ""):
+        self.name, self.module = name, module
+        self.device = load(name, module)
+        self.keeps_values = True
+        self._wait = None
+        self.checks_health = False
+
+
 def _import(module: str) -> None:
     if not module:
         return
