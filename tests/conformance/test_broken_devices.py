@@ -9,10 +9,11 @@ from pathlib import Path
 
 import broken
 import pytest
-from broken.libraries import guard_library
+from broken.libraries import driver_library, guard_library
 from fork_server import ForkServer
 
 import torch_openreg
+from torch_openreg.testing.conformance.report import read_results
 
 FAILURE = torch_openreg.load_error()
 pytestmark = pytest.mark.skipif(FAILURE is not None, reason=f"openreg is not available: {FAILURE}")
@@ -33,10 +34,11 @@ PROGRAM = """
 import json, os
 import broken
 from torch_openreg.testing.conformance import run_row
-from torch_openreg.testing.conformance.device import DeviceUnderTest
+from torch_openreg.testing.conformance import levels
+from torch_openreg.testing.conformance.device import open_device
 if {variant!r}:
     broken.break_device({variant!r})
-device = DeviceUnderTest({device!r})
+device = open_device({device!r}, levels={{levels.of(row.split(":")[0]) for row in {rows!r}}})
 for row in {rows!r}:
     op, dtype, mode = row.split(":")
     result = run_row(op, dtype, mode, device)
@@ -55,7 +57,7 @@ LEFT_OUT = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    guard_library()  # before the forks, which would compile it one after the other
+    guard_library(), driver_library()  # before the forks, so that a compilation that fails is one error
     server = ForkServer(tmp_path_factory.mktemp("broken"), PRELUDE, [HERE])
     yield server
     server.stop()
@@ -129,3 +131,24 @@ def test_a_user_sees_a_wrong_device_in_the_run(openreg):
     done = openreg("conformance", "run", *options, env={"BROKEN": "set_device_ignored", "OPENREG_DEVICES": "2"})
     assert done.returncode == 1, done.stdout + done.stderr
     assert "after set_device_index(1) the current device is 0" in done.stdout
+
+
+def test_a_driver_is_tested_by_itself(openreg):
+    from torch_openreg.driver import library_path
+
+    done = openreg("conformance", "run", "--driver", library_path("null"), "--level", "L0", "--workers", "1", "--out", "results")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {result.op: (result.outcome, result.message) for result in read_results(done.folder / "results" / "results.jsonl")}
+    assert {outcome for outcome, _ in found.values()} == {"pass", "skip"}
+    assert found["check.driver.a_capture_runs_when_it_is_launched"] == ("skip", "the driver 'null' has no capture_begin, which is optional")
+    assert found["check.driver.streams_wait_for_events"] == ("pass", "")
+    assert all("optional" in message or "needs two" in message for outcome, message in found.values() if outcome == "skip")
+
+
+def test_a_library_that_is_no_driver_is_named(openreg, tmp_path):
+    (tmp_path / "notes.so").write_text("no library")
+    ops = ("--ops", "check.driver.the_table_is_of_this_version")
+    done = openreg("conformance", "run", "--driver", tmp_path / "notes.so", "--level", "L0", "--workers", "1", *ops)
+    assert done.returncode == 1 and "notes.so cannot be loaded as a driver" in done.stdout, done.stdout + done.stderr
+    missing = openreg("conformance", "run", "--driver", tmp_path / "none.so")
+    assert missing.returncode == 2 and "there is no driver library" in missing.stderr

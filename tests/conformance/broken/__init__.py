@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 AREAS = (  # the files of this folder with variants
+    "driver",
     "device",
     "guard",
     "hooks",

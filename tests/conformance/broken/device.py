@@ -22,7 +22,7 @@ def one_device_too_many():
     torch.openreg.device_count = lambda: count() + 1
 
 
-@variant({"check.device.an_index_beyond_the_last_is_refused": "torch.ones(1, device='openreg:2') does not raise RuntimeError, although there is no such device"})
+@variant({"check.device.an_index_beyond_the_last_is_refused": "torch.ones(1, device='openreg:2') does not raise RuntimeError"})
 def a_bad_index_lands_on_device_zero():
     "A tensor on a device that does not exist lands on device 0."
 

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
+CSRC = HERE.parents[2] / "csrc"
 
 
 def compile(source: str, *flags: str) -> Path:
@@ -33,6 +34,18 @@ def guard_library() -> Path:
     includes = [f"-I{folder}" for folder in cpp_extension.include_paths()]
     libraries = [flag for folder in cpp_extension.library_paths() for flag in (f"-L{folder}", f"-Wl,-rpath,{folder}")]
     return compile("broken_guard.cpp", *includes, *libraries, "-lc10")
+
+
+def driver_library() -> Path:
+    """broken_driver.cpp, against the header of the HAL."""
+    return compile("broken_driver.cpp", f"-I{CSRC}", "-ldl")
+
+
+def break_driver(fault: str) -> None:
+    """Puts a driver with this fault between the simulator and whoever loads OPENREG_DRIVER next."""
+    from torch_openreg.driver import library_path
+
+    os.environ.update(OPENREG_DRIVER=str(driver_library()), BROKEN_DRIVER=fault, BROKEN_DRIVER_BELOW=library_path("sim"))
 
 
 def break_guard(fault: str):

@@ -11,6 +11,8 @@ def add_device(parser) -> None:
     """The options that say which device to run on, with which samples."""
     parser.add_argument("--device", default="openreg", help="any device that torch knows, as in openreg:1 (default: %(default)s)")
     parser.add_argument("--import", dest="module", default="", metavar="MODULE", help="module that registers the device")
+    parser.add_argument("--driver", type=driver_file, metavar="PATH",
+                        help="a driver library with openreg's HAL, for --device openreg (default: OPENREG_DRIVER, else the simulator)")
     parser.add_argument("--samples", type=positive, metavar="N", help="samples per row")
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and random operators (default: 0)")
 
@@ -23,6 +25,18 @@ def add_packs(parser) -> None:
 
 def pack_files(text: str) -> tuple[str, ...]:
     return checked(pack.find_all)(names(text))
+
+
+def use_driver(arguments) -> None:
+    """Makes --driver the one that worker processes load."""
+    if arguments.driver:
+        os.environ["OPENREG_DRIVER"] = arguments.driver
+
+
+def driver_file(text: str) -> str:
+    if not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"there is no driver library {text}")
+    return os.path.abspath(text)
 
 
 def checked(parse):

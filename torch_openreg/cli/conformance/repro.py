@@ -20,6 +20,7 @@ def add_parser(actions) -> None:
 
 
 def handle(arguments) -> int:
+    options.use_driver(arguments)
     config = {key: getattr(arguments, key) for key in ("row", "device", "module", "seed", "samples", "full", "pack")}
     sys.stdout.flush()
     command = child.command("torch_openreg.testing.conformance.repro", json.dumps(config))

@@ -45,6 +45,7 @@ def add_parser(actions) -> None:
 
 
 def handle(arguments) -> int:
+    options.use_driver(arguments)
     if arguments.update and not arguments.gaps:
         print("--update rewrites the file of --gaps; name one", file=sys.stderr)
         return 2
@@ -179,6 +180,8 @@ def _repro_options(arguments) -> str:
     words = ["--device", arguments.device]
     if arguments.module:
         words += ["--import", arguments.module]
+    if arguments.driver:
+        words += ["--driver", arguments.driver]
     if arguments.seed:
         words += ["--seed", str(arguments.seed)]
     if arguments.samples:

@@ -81,6 +81,18 @@ class DriverUnderTest(DeviceUnderTest):
         self.checks_health = False
 
 
+def open_device(name: str, module: str = "", levels=()) -> DeviceUnderTest:
+    """The device for rows of these levels: openreg's driver alone when they are those of L0 only. Raises UnusableDevice."""
+    if set(levels) == {"L0"}:
+        return DriverUnderTest(name, module)
+    try:
+        return DeviceUnderTest(name, module)
+    except UnusableDevice as error:
+        if name.partition(":")[0] != "openreg":
+            raise
+        raise UnusableDevice(f"{error}; `--level L0` checks its driver alone") from error
+
+
 def _import(module: str) -> None:
     if not module:
         return

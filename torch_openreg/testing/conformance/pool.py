@@ -155,7 +155,7 @@ class Pool:
 
     def _start(self) -> None:
         config = {"parent": os.getpid(), "device": self.plan.device, "module": self.plan.module, "seed": self.plan.seed,
-                  "databases": self.plan.databases, "packs": self.plan.packs}
+                  "databases": self.plan.databases, "levels": self.plan.levels, "packs": self.plan.packs}
         log = tempfile.TemporaryFile()
         process = subprocess.Popen(
             child.command("torch_openreg.testing.conformance.worker", json.dumps(config)),

@@ -17,12 +17,13 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
-    from .device import DeviceUnderTest, UnusableDevice
+    from . import levels
+    from .device import UnusableDevice, open_device
     from .rows import parse_id
 
     row, sample = parse_id(config["row"])
     try:
-        under_test = DeviceUnderTest(config["device"], config["module"])
+        under_test = open_device(config["device"], config["module"], [levels.of(row.op)])
     except UnusableDevice as error:
         print(error, file=sys.stderr)
         return 2

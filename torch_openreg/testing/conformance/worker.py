@@ -43,11 +43,11 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)
-    from .device import DeviceUnderTest, UnusableDevice
+    from .device import UnusableDevice, open_device
 
     try:
         # The backend comes before PyTorch's testing modules: those look at import for the devices that exist.
-        under_test = DeviceUnderTest(config["device"], config["module"])
+        under_test = open_device(config["device"], config["module"], config["levels"])
     except UnusableDevice as error:
         parent.send("unusable", message=str(error))
         return 0

@@ -172,7 +172,8 @@ def an_address_leads_to_its_allocation(probe):
         for offset in (0, SIZE - 1):
             driver.ok(driver.mem_query(address + offset, c.byref(device), c.byref(base), c.byref(size)))
             found = (device.value, base.value, size.value >= SIZE)
-            probe.expect(found == (0, address, True), f"mem_query of byte {offset} of an allocation gives device {device.value}, {base.value:#x}, {size.value} bytes")
+            told = f"device {device.value}, {base.value:#x}, {size.value} bytes"
+            probe.expect(found == (0, address, True), f"mem_query of byte {offset} of an allocation gives {told}")
         driver.ok(driver.mem_free(0, address))
         driver.refuses(driver.mem_query(address, None, None, None), hal.INVALID_VALUE, "memory that was freed")
 
@@ -422,7 +423,7 @@ def a_stream_describes_itself(probe):
 def the_kernel_view_shows_device_memory(probe):
     "A task reads device memory at its address plus the delta of mem_kernel_view."
     with started(probe) as driver:
-        address, delta, stream, seen = driver.alloc(SIZE), driver.delta(), driver.stream(), []
+        address, delta, stream, seen = driver.alloc(3 * SIZE) + SIZE, driver.delta(), driver.stream(), []
         driver.write(address, PATTERN)
         driver.call(stream, lambda: seen.append(c.string_at(address + delta, SIZE)))
         driver.finish(stream)
@@ -527,6 +528,7 @@ def a_forked_child_is_refused(probe):
     if not hasattr(os, "fork"):
         raise NotApplicable("this system has no fork")
     with started(probe) as driver:
+        probe.expect(driver.devices >= 1, "device_count gives no device")
         child = os.fork()
         if child == 0:
             status = 255

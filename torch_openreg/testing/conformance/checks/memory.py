@@ -64,7 +64,8 @@ def a_nonsense_size_is_refused(probe):
     "A size whose bytes do not fit into 64 bits raises an error."
     probe.needs_accelerator()
     for size in (1 << 61, 1 << 62):
-        probe.expect_raises(lambda size=size: torch.empty(size, dtype=torch.float64, device=probe.device), f"a tensor of {size} numbers raises nothing", (RuntimeError,))
+        said = f"a tensor of {size} numbers raises nothing"
+        probe.expect_raises(lambda size=size: torch.empty(size, dtype=torch.float64, device=probe.device), said, (RuntimeError,))
 
 
 @check
@@ -163,7 +164,8 @@ def record_stream_defers_reuse(probe):
     others = [torch.full((1 << 18,), 5.0, device=probe.device) for _ in range(4)]
     probe.synchronize()
     wrong = found[found != 1]
-    probe.expect(wrong.numel() == 0, f"a side stream read {wrong[:1].tolist()} in a tensor of ones after record_stream(): its memory went to another tensor too early")
+    said = f"a side stream read {wrong[:1].tolist()} in a tensor of ones after record_stream(): its memory went to another tensor too early"
+    probe.expect(wrong.numel() == 0, said)
     del others
 
 
@@ -190,4 +192,5 @@ def a_copy_that_does_not_block_arrives(probe):
     there.copy_(source, non_blocking=True)
     back.copy_(there, non_blocking=True)
     probe.synchronize()
-    probe.expect(torch.equal(back, source), f"non-blocking copies to the device and back give {back[:3].tolist()}... after synchronize(), expected {source[:3].tolist()}...")
+    said = f"non-blocking copies to the device and back give {back[:3].tolist()}... after synchronize(), expected {source[:3].tolist()}..."
+    probe.expect(torch.equal(back, source), said)

@@ -92,7 +92,8 @@ def the_modules_device_block_restores(probe):
             wanted = index if isinstance(index, int) else index.index
             probe.expect(module.current_device() == wanted, f"inside torch.{probe.type}.device({index!r}) the current device is {module.current_device()}")
             raise ZeroDivisionError
-        probe.expect(module.current_device() == before, f"after torch.{probe.type}.device({index!r}) the current device is {module.current_device()}, it was {before}")
+        found = module.current_device()
+        probe.expect(found == before, f"after torch.{probe.type}.device({index!r}) the current device is {found}, it was {before}")
 
 
 @check
@@ -121,7 +122,8 @@ def autocast_has_a_dtype(probe):
 def methods_by_the_devices_name(probe):
     "A tensor has .<type>() and .is_<type>, and a module .<type>(), as with cuda."
     needs_module(probe)
-    probe.needs(hasattr(torch.Tensor, probe.type), f"the backend made no method .{probe.type}(): it is optional, by torch.utils.generate_methods_for_privateuse1_backend")
+    reason = f"the backend made no method .{probe.type}(): it is optional, by torch.utils.generate_methods_for_privateuse1_backend"
+    probe.needs(hasattr(torch.Tensor, probe.type), reason)
     moved = getattr(torch.ones(2), probe.type)()
     probe.expect(moved.device.type == probe.type, f".{probe.type}() gives a tensor on {moved.device}")
     probe.expect(getattr(moved, f"is_{probe.type}"), f".is_{probe.type} of a tensor on {moved.device} is False")
