@@ -1,13 +1,15 @@
 """The files that a run leaves beside its rows: JUnit XML, the support table, the badge; levels in the summary; files that are no results."""
 
+import dataclasses
 import io
 import json
+from pathlib import Path
 from xml.etree import ElementTree as xml
 
 import pytest
 from report_rows import facts, row, some_of_everything
 
-from torch_openreg.testing.conformance import report
+from torch_openreg.testing.conformance import RowResult, report
 from torch_openreg.testing.conformance.report import badge, junit, score, summary, support
 
 ROWS = some_of_everything()
@@ -18,6 +20,14 @@ def written(tmp_path):
     names = report.write_files(tmp_path, ROWS, facts(20, exit_problems=["a worker ended with SIGABRT after its last row"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names) == ["badge.json", "junit.xml", "report.html", "support.md"]
     return tmp_path
+
+
+def test_every_file_is_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "conformance-reports.md").read_text()
+    for name in ("results.jsonl", "run.json", "report.html", "junit.xml", "support.md", "badge.json", "ranking.json"):
+        assert f"\n| `{name}` | " in page, name
+    for field in dataclasses.fields(RowResult):
+        assert f"`{field.name}`" in page, field.name
 
 
 def test_junit_has_a_suite_for_each_level_and_family_and_counts_that_agree(written):

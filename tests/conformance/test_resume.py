@@ -125,3 +125,17 @@ def test_shards_make_one_report(tmp_path, whole):
     assert everything(tmp_path) == whole
     status, _, error = finished(stub_worker.start("report", "shard-1", "nowhere", "--out", "out", rows={}, folder=tmp_path))
     assert status == 2 and "nowhere has no run.json" in error
+
+
+def test_a_run_is_compared_with_the_one_in_its_own_folder(tmp_path):
+    rows = {"op0": "pass", "op1": "pass"}
+    assert run(tmp_path, rows=rows)[0] == 0
+    status, out, _ = run(tmp_path, "--baseline", "out", rows={**rows, "op1": "mismatch"})
+    assert status == 1 and "since out: 1 broken, 0 fixed, 0 changed, 0 new, 0 gone" in out
+    assert "op1:float32:forward  pass -&gt; mismatch" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    status, _, error = run(tmp_path, rows={"op0": "pass"})
+    assert status == 2 and error == "out cannot be written: File exists\n"

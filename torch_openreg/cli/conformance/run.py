@@ -4,6 +4,7 @@ import contextlib
 import shlex
 import signal
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,10 @@ def _marked(known, found) -> list:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted():
-    """SIGTERM, as `timeout` and CI systems send it, ends the run as Ctrl-C does: workers end, and reports are written."""
+    """SIGTERM, as `timeout` and CI systems send it, ends the run as Ctrl-C does: reports are written. Python lets only the main thread do this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

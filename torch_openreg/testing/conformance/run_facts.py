@@ -14,7 +14,7 @@ MAY_DIFFER = {"workers"}
 
 
 class RunFactsError(ValueError):
-    """A folder has no run, one that cannot be read, or another one; the message says which."""
+    """A folder has no run, one that cannot be read, or another one, or cannot have one; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,12 @@ class RunFacts:
         return {name: value for name, value in found.items() if value}
 
     def write(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / NAME).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Writes the file, and makes the folder. Raises RunFactsError when that cannot be done."""
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / NAME).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        except OSError as error:
+            raise RunFactsError(f"{directory} cannot be written: {error.strerror}") from error
 
 
 def plan_of(plan, *, shard, torch_version: str) -> dict:
