@@ -83,7 +83,7 @@ def test_the_badge_of_nothing_is_an_error():
 def test_the_support_table_counts_what_the_cpu_can_run():
     rows = [
         row("fft.fft:float32:forward"), row("fft.fft:float32:gradient", "mismatch"), row("fft.hfft:float32:forward", "cpu-cannot"),
-        row("add:int64:forward"), row("add:float32:forward", "crash"), row("mul:float32:forward", "skip"),
+        row("add:int64:forward"), row("add:float32:forward", "crash"), row("mul:float32:forward", "skip"), row("special.i0:float32:forward", "skip"),
     ]  # fmt: skip
     assert support.table(rows).splitlines() == [
         "| operators | float32 | float32 gradients | int64 |",
@@ -116,13 +116,18 @@ def test_a_score_is_rounded_down():
     assert [score.percent(*pair) for pair in ((1, 1), (99999, 100000), (2, 3), (0, 5), (0, 0))] == ["100.00%", "99.99%", "66.66%", "0.00%", "-"]
 
 
-def test_the_progress_line_names_the_score():
+def test_the_progress_line_names_the_score_and_the_time_that_new_rows_take(monkeypatch):
+    clock = iter((100, 110, 130, 190))
+    monkeypatch.setattr(report.progress.time, "monotonic", lambda: next(clock))
     out = io.StringIO()
     progress = report.Progress(4, out, done=[row("add:float32:forward")])
     for outcome in ("pass", "mismatch", "skip"):
         progress.add(row("mul:float32:forward", outcome))
-    assert [line.partition(", 0:")[0] for line in out.getvalue().splitlines()] == [
-        "2/4 rows, score 100.00%, 0 failing", "3/4 rows, score 66.66%, 1 failing", "4/4 rows, score 66.66%, 1 failing"]
+    assert out.getvalue().splitlines() == [
+        "2/4 rows, score 100.00%, 0 failing, 0:10 gone, about 0:20 left",
+        "3/4 rows, score 66.66%, 1 failing, 0:30 gone, about 0:15 left",
+        "4/4 rows, score 66.66%, 1 failing, 1:30 gone, about 0:00 left",
+    ]
 
 
 def test_a_file_that_is_no_result_is_refused_and_half_a_last_line_is_not(tmp_path):

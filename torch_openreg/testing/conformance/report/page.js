@@ -35,7 +35,7 @@
   function line(operator, rows) {
     const made = element("div", "line");
     const name = element("span", "name", operator.name);
-    name.title = `${operator.level} ${operator.family}`;
+    name.title = `${operator.name}\n${operator.level} ${operator.family}`;
     name.dataset.op = operator.name;
     made.append(name);
     for (let dtype = 0; dtype < data.dtypes.length; ++dtype) {
