@@ -106,20 +106,13 @@ def _import(module: str) -> None:
 
 
 def _autoload(module: str, name: str) -> None:
-    """Calls the module's entry point of the group torch.backends, as `import torch` does, when the import alone made no device."""
+    """Calls the module's entry point of the group torch.backends, as `import torch` does, when the import alone registered no device of that name."""
     for entry in importlib.metadata.entry_points(group="torch.backends") if module else ():
-        if entry.module == module and not _known(name):
+        if entry.module == module and torch._C._get_privateuse1_backend_name() != name.partition(":")[0]:
             try:
                 entry.load()()
             except Exception as error:
                 raise UnusableDevice(f"the entry point {entry.value!r} raises {type(error).__name__}: {error}") from error
-
-
-def _known(name: str) -> bool:
-    try:
-        return torch.device(name) is not None
-    except RuntimeError:
-        return False
 
 
 def _parse(name: str, module: str) -> torch.device:
