@@ -82,7 +82,7 @@ def to_the_same_device_is_the_tensor_itself(probe):
 def the_default_device_takes_factories(probe):
     "Inside `with torch.device(d)` a factory without a device makes tensors on d, and outside it does not."
     with torch.device(probe.device):
-        found = [torch.zeros(2).device, torch.arange(3).device, torch.tensor([1.0]).device, torch.nn.Linear(2, 2).weight.device]
+        found = [torch.zeros(2).device, torch.arange(3).device, torch.tensor([1.0]).device, torch.full((2,), 1.0).device]
     probe.expect(set(found) == {probe.device}, f"inside `with torch.device({str(probe.device)!r})` factories make tensors on {', '.join(map(str, found))}")
     outside = torch.zeros(2).device
     probe.expect(outside.type == "cpu", f"after the block a factory makes tensors on {outside}")

@@ -113,6 +113,7 @@ def synchronize_takes_every_form_of_a_device(probe):
 def autocast_has_a_dtype(probe):
     "torch.<type>.get_amp_supported_dtype() lists at least one 16-bit dtype, and autocast's own dtype is among them."
     module = needs_module(probe)
+    probe.requires("get_amp_supported_dtype")
     supported = module.get_amp_supported_dtype()
     default = torch.get_autocast_dtype(probe.type)
     probe.expect(default in supported, f"autocast on {probe.type} computes in {default}, and get_amp_supported_dtype() lists {supported}")

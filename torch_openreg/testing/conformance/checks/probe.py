@@ -91,12 +91,13 @@ class Probe:
         self.needs_support(lambda: torch.Event(device=self.device).record(torch.Stream(device=self.device)), "events")
 
     def needs_memory_statistics(self) -> None:
-        """Ends the check where the device's allocator is not torch's DeviceAllocator, from which the statistics come."""
+        """Raises NotImplementedError where the device's allocator is not torch's DeviceAllocator, from which torch.accelerator's numbers come."""
         self.needs_accelerator()
         torch.ones(1, device=self.device)
-        self.needs_support(lambda: torch.accelerator.memory_stats(self.device), "memory statistics")
-        allocates = getattr(torch._C, "_accelerator_isAllocatorInitialized", lambda: True)
-        self.needs(allocates(), f"the allocator of {self.type} is not a c10::DeviceAllocator, so there are no statistics of torch.accelerator")
+        try:
+            torch.accelerator.memory_stats(self.device)
+        except RuntimeError as error:
+            raise NotImplementedError(f"{self.type} has no statistics of torch.accelerator: {str(error).splitlines()[0]}") from error
 
     def busy(self, seconds: float = 0.06) -> tuple[torch.Tensor, int]:
         """(zeros, how many additions of 1 keep a stream busy for about that long): what `work` queues, and the value at the end."""
