@@ -78,7 +78,7 @@ def handle(arguments) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted before the first row", file=sys.stderr)
+        print("interrupted before reports were written", file=sys.stderr)
         return INTERRUPTED
     finally:
         if pool:

@@ -5,7 +5,7 @@ A run writes them to support.md; tests/repo/generate_support.py writes those of 
 
 from .. import databases
 from ..levels import CHECKS
-from .score import family, tallies
+from .score import dtype_order, family, tallies
 
 # Titles of the families of operators (Row.family), in the order of the tables.
 FAMILIES = {
@@ -30,7 +30,8 @@ def table(results, head="operators", title_of=title, titles=tuple(FAMILIES.value
     counted = [result for result in results if result.scored]
     cells = tallies(counted, lambda r: (title_of(r), column_of(r)))
     sums = tallies(counted, column_of)
-    shown = sorted(dict.fromkeys(map(column_of, results)), key=lambda column: (column[1] != "float32", column[0] != "forward"))
+    # float32 first: in whichever order rows finished, the table is the same.
+    shown = sorted(set(map(column_of, results)), key=lambda column: (column[1] != "float32", column[0] != "forward", dtype_order(column[1])))
     lines = [
         f"| {head} | " + " | ".join(f"{dtype}{' gradients' if mode == 'gradient' else ''}" for mode, dtype in shown) + " |",
         "|---|" + "---:|" * len(shown),
