@@ -50,6 +50,28 @@ def test_a_kernel_that_no_message_names_is_found_through_what_passes():
     assert [(cause.name, cause.missing) for cause in ranked.causes] == [("aten::mm.out", True)]
 
 
+def test_a_kernel_that_messages_name_stands_for_what_is_behind_it():
+    rows = ("log_softmax", "nn.functional.nll_loss", "nn.functional.cross_entropy")
+    names = ("aten::_log_softmax", "aten::nll_loss_forward", "aten::_log_softmax")
+    results = [
+        RowResult(row, "float32", "forward", "mychip", "unsupported", f"NotImplementedError: mychip has no kernel for {name}.default")
+        for row, name in zip(rows, names)
+    ]
+    kernels = EVERY - {"aten::_log_softmax.out", "aten::nll_loss_forward.output", "aten::nll_loss2d_forward"}
+    found = {cause.name: cause for cause in ranking.rank(results, kernels).causes}
+    assert set(found) == {"aten::_log_softmax", "aten::nll_loss_forward", "aten::nll_loss2d_forward"}
+    assert found["aten::_log_softmax"].needed_by == ["log_softmax", "nn.functional.cross_entropy"]
+    assert "nn.functional.cross_entropy" in found["aten::nll_loss_forward"].needed_by
+
+
+def test_a_kernel_with_wrong_values_is_not_missing():
+    results = run_without({"aten::mm.out"}, [("linalg.matrix_power", "forward")])
+    assert "aten::as_strided" in {cause.name for cause in ranking.rank(results).causes}
+    results.append(RowResult("t", "float32", "forward", "mychip", "mismatch", "strides (1, 1), expected (1, 3)"))
+    missing = {cause.name: cause.missing for cause in ranking.rank(results).causes}
+    assert missing["aten::mm.out"] and not missing["aten::as_strided"]
+
+
 def test_wrong_values_are_traced_to_the_kernel_that_only_failing_rows_need():
     results = run_without({"aten::mm.out"})
     for result in results:

@@ -24,7 +24,7 @@ def add_packs(parser) -> None:
 
 
 def pack_files(text: str) -> tuple[str, ...]:
-    return checked(pack.find_all)(names(text))
+    return checked(pack.checked)(names(text))
 
 
 def use_driver(arguments) -> None:

@@ -101,7 +101,7 @@ def _reached(name: str, pack_files):
     operators = [row for row in names if not row.startswith("module.")]
     modules = [row.removeprefix("module.") for row in names if row.startswith("module.")]
     table, found = dependencies.Kernels((name,)), []
-    for pack in map(packs.read, pack_files or packs.shipped().values()):
+    for pack in packs.chosen(pack_files):
         calls = [call["count"] for call in pack.calls if _needs(dependencies.dispatcher_name(call["op"]), name, table)]
         if calls:
             found.append(f"{pack.name} ({sum(calls)} calls)")

@@ -17,6 +17,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .dependencies import dispatcher_name
+
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "packs"
 # How a reader draws values; written into every header, so that a pack explains itself.
@@ -47,8 +49,8 @@ class Pack:
 
     @property
     def operators(self) -> set[str]:
-        """The operators that the program calls, as in aten::addmm.default."""
-        return {call["op"].replace(".", "::", 1) for call in self.calls}
+        """The operators that the program calls, as in aten::addmm."""
+        return {dispatcher_name(call["op"]) for call in self.calls}
 
 
 def name_for(path: Path) -> str:
@@ -94,14 +96,22 @@ def shipped() -> dict[str, Path]:
     return {name_for(path): path for path in sorted(SHIPPED.glob("*.jsonl*"))}
 
 
-def find_all(texts) -> tuple[str, ...]:
-    """The files of packs that are given as names or paths. Raises PackError, also for one that cannot be read and for two of one name."""
+def checked(texts) -> tuple[str, ...]:
+    """The packs that are given as names or paths: names of those that ship, whole paths of others.
+
+    Raises PackError, also for one that cannot be read and for two of one name.
+    """
     found: dict[str, Path] = {}
     for text in texts:
         path = find(text)
         if found.setdefault(name := read(path).name, path) != path:
             raise PackError(f"{path}: {found[name]} is named {name} too, so that their rows could not be told apart")
-    return tuple(map(str, found.values()))
+    return tuple(name if path == shipped().get(name) else str(path) for name, path in found.items())
+
+
+def chosen(texts=()) -> list[Pack]:
+    """The packs with these names or paths, or all that ship. Raises PackError."""
+    return [read(find(text)) for text in texts or shipped()]
 
 
 def find(text: str) -> Path:

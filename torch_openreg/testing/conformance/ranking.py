@@ -12,7 +12,8 @@ from . import dependencies
 from . import pack as packs
 
 # Note [Causes]
-# A failing row has one cause. Where the message names an operator without a kernel, that operator is it. Otherwise it is looked for among
+# A failing row has one cause. Where the message names an operator without a kernel, that operator is it; whoever needs the kernels behind
+# it needs it as well, since that is where this device looks. Otherwise it is looked for among
 # the kernels that the row needs (dependencies.json): those that no passing row of the same dtype needs are suspects, and the suspect that
 # has the row's name, or else that most failing rows need, is the cause. Without a suspect it is the row's own operator. A cause blocks the rows that it is the cause of,
 # those that fail for want of a kernel and need this one as well, and the model packs whose calls need it.
@@ -76,13 +77,14 @@ class Ranking:
 def rank(results, kernels=(), pack_files=()) -> Ranking:
     """Ranks the failures of a run.
 
-    kernels: what the device has registered, as the worker lists it. pack_files: model packs to count; none means those that ship.
+    kernels: what the device has registered, as the worker lists it. pack_files: model packs to count, names or paths; none means those that ship.
     Covered failures count: a gap is still a gap.
     """
     scored = [result for result in results if result.scored]
-    table = dependencies.Kernels(kernels)
-    waits = _what_rows_wait_for(scored, table)
-    models = {pack.name: {dependencies.dispatcher_name(call["op"]) for call in pack.calls} for pack in map(packs.read, pack_files or packs.shipped().values())}
+    named = {result.id: name for result in scored if result.failing and (name := _named(result))}
+    table = dependencies.Kernels({*kernels, *named.values()})
+    waits = _what_rows_wait_for(scored, table, frozenset(kernels), named)
+    models = {pack.name: pack.operators for pack in packs.chosen(pack_files)}
     found: dict[str, Cause] = {}
     for result, (cause, missing, others) in waits:
         entry = found.setdefault(cause, Cause(cause, example=result.id, message=result.sentence))
@@ -109,23 +111,30 @@ def rank(results, kernels=(), pack_files=()) -> Ranking:
     )  # fmt: skip
 
 
-def _what_rows_wait_for(scored, table: dependencies.Kernels):
-    """(result, (its cause, whether a kernel is missing, the other kernels that it needs and nobody has shown to work)) of failing rows."""
+def _named(result) -> str:
+    """The operator that the message says has no kernel, or nothing."""
+    found = _OPERATOR.search(result.message) if result.outcome == "unsupported" or _NO_KERNEL.search(result.message) else None
+    return found[0].removesuffix(".default") if found else ""
+
+
+def _what_rows_wait_for(scored, table: dependencies.Kernels, present: frozenset[str], named: dict[str, str]):
+    """(result, (its cause, whether a kernel is missing, the other kernels that it needs and the device does not have)) of failing rows."""
     works: dict[str, set[str]] = {}
+    exists = set(present)
     for result in scored:
+        needed = table.needed_by_row(result.op, result.mode) if result.outcome in ("pass", "mismatch") else ()
+        exists.update(needed)  # also what gives wrong values is there
         if result.outcome == "pass":
-            works.setdefault(result.dtype, set()).update(table.needed_by_row(result.op, result.mode))
-    exists = table.present.union(*works.values())
+            works.setdefault(result.dtype, set()).update(needed)
     failing = [result for result in scored if result.failing]
     needed = {id(result): table.needed_by_row(result.op, result.mode) for result in failing}
     popular = Counter(kernel for kernels in needed.values() for kernel in kernels)
     waits = []
     for result in failing:
         kernels = needed[id(result)]
-        named = _OPERATOR.search(result.message) if result.outcome == "unsupported" or _NO_KERNEL.search(result.message) else None
         absent = kernels - exists if result.outcome == "unsupported" else frozenset()
-        if named:
-            cause, missing = named[0], True
+        if result.id in named:
+            cause, missing = named[result.id], True
         elif suspects := absent or kernels - works.get(result.dtype, set()):
             own = {dependencies.packet(name) for name in dependencies.own(result.op)}
             cause = max(suspects, key=lambda kernel: (dependencies.packet(kernel) in own, popular[kernel], kernel))

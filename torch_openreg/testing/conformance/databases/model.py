@@ -7,7 +7,6 @@ Compared are results, whose memory they are in, and every argument after the cal
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch.testing._internal.opinfo.core import SampleInput
@@ -51,18 +50,17 @@ _chosen: tuple[str, ...] = ()
 def use(files) -> None:
     """Takes the rows from these packs, names or files, instead of from all that ship. Raises pack.PackError."""
     global _chosen
-    _chosen = packs.find_all(map(str, files))
+    _chosen = packs.checked(map(str, files))
 
 
 def entries() -> dict[str, ModelOperator]:
-    return _entries(_chosen or tuple(map(str, packs.shipped().values())))
+    return _entries(_chosen)
 
 
 @functools.cache
-def _entries(files: tuple[str, ...]) -> dict[str, ModelOperator]:
+def _entries(chosen: tuple[str, ...]) -> dict[str, ModelOperator]:
     found: dict[str, ModelOperator] = {}
-    for file in files:
-        pack = packs.read(Path(file))
+    for pack in packs.chosen(chosen):
         for call in pack.calls:
             name = f"model.{pack.name}.{call['op']}"
             entry = found.setdefault(name, ModelOperator(name, call["op"].split(".")[1], call["op"]))
