@@ -19,7 +19,10 @@ def into(operator, x, *args):
     return operator(x, *args, out=torch.empty_like(x))
 
 
-@variant({"nn.functional.scaled_dot_product_attention:float32:forward": NOT_CLOSE})
+@variant({
+    "nn.functional.scaled_dot_product_attention:float32:forward": NOT_CLOSE,
+    "model.llama.aten.scaled_dot_product_attention.default:float32:call": "strides",
+})  # fmt: skip
 def attention_forgets_the_causal_mask():
     "Attention ignores is_causal."
 
