@@ -87,9 +87,26 @@ def views_of_one_memory_stay_views(probe):
         probe.expect(not bool(loaded[name].cpu().any()), f"{name} does not share the memory of the whole any more")
 
 
+class Labelled(torch.Tensor):
+    """A subclass with an attribute."""
+
+    label = ""
+
+
+@check
+def subclasses_stay_subclasses(probe):
+    "A tensor of a subclass comes back to the device as one, with its attributes."
+    x = torch.ones(3).to(probe.device).as_subclass(Labelled)
+    x.label = "three ones"
+    back = torch.load(_file(x), weights_only=False)
+    found = type(back).__name__, getattr(back, "label", "")
+    probe.expect(found == ("Labelled", x.label), f"a subclass with a label comes back as {found[0]} {found[1]!r}")
+    _device(probe, back.device, probe.device, "a loaded subclass")
+
+
 @check
 def parameters_stay_parameters(probe):
-    "Parameters, buffers, subclasses and requires_grad come back as they were."
+    "Parameters, buffers and requires_grad come back as they were."
     module = torch.nn.BatchNorm1d(3).to(probe.device)
     loaded = torch.load(_file({"state": module.state_dict(), "parameter": module.weight, "leaf": torch.ones(2, device=probe.device, requires_grad=True)}))
     probe.expect(isinstance(loaded["parameter"], torch.nn.Parameter), f"a Parameter comes back as {type(loaded['parameter']).__name__}")
