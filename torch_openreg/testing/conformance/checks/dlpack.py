@@ -105,7 +105,7 @@ def a_capsule_that_nobody_reads_is_freed(probe):
 
 @check
 def a_consumer_may_name_its_stream(probe):
-    "__dlpack__(stream=...) takes None and -1, refuses what is no number with TypeError, and a tensor that requires a gradient."
+    "__dlpack__ takes stream=None and -1, and refuses a stream that is no number, and a tensor that requires a gradient."
     x = torch.arange(3.0).to(probe.device)
     for stream in (None, -1):
         y = from_dlpack(x.__dlpack__(stream=stream))
