@@ -121,8 +121,9 @@ def test_the_right_device_passes_every_check(run, schedule, device):
     assert not {row: what for row, what in found.items() if what[0] not in ("pass", "skip")}
 
 
-def test_no_check_fails_on_the_cpu(run):
-    found = run(every_check(), device="cpu")
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_no_check_fails_on_a_device_of_torchs_own(run, device):
+    found = run(every_check(), device=device)
     assert not {row: what for row, what in found.items() if what[0] not in ("pass", "skip") or (what[0] == "skip" and not what[1])}
 
 
