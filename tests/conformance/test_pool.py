@@ -15,7 +15,7 @@ def run(monkeypatch):
 
     def run(rows, **plan):
         monkeypatch.setenv("STUB_ROWS", ",".join(f"{op}={outcome}" for op, outcome in rows.items()))
-        workers = pool.Pool(pool.Plan("cpu", **{"workers": 1, "row_timeout_s": 1.5, **plan}))
+        workers = pool.Pool(pool.Plan("cpu", **{"workers": 1, "row_timeout_s": 2.0, **plan}))
         try:
             results = {result.op: result for result in workers.run(workers.list_rows())}
         finally:
@@ -30,18 +30,18 @@ def test_a_killed_process_and_a_hang_are_one_row_each_and_name_the_row_before(ru
     assert {op: result.outcome for op, result in results.items()} == {"a": "pass", "b": "crash", "c": "pass", "d": "timeout", "e": "pass"}
     assert results["b"].sentence == (
         "the process ends with SIGKILL (often the system's out-of-memory killer) (after a:float32:forward in the same process)")
-    assert results["d"].after == "c:float32:forward" and "longer than 1.5 s" in results["d"].message and problems == []
+    assert results["d"].after == "c:float32:forward" and "longer than 2 s" in results["d"].message and problems == []
 
 
 def test_a_process_that_falls_silent_between_two_rows_is_replaced(run):
     results, problems = run({op: "stall" if op == "b" else "pass" for op in "abcdefgh"})
     assert {result.outcome for result in results.values()} == {"pass"} and len(results) == 8
-    assert problems == ["a worker said nothing for 1.5 s between two rows"]
+    assert problems == ["a worker said nothing for 2 s between two rows"]
 
 
 def test_every_row_runs_once_with_many_workers(run):
     rows = {f"op{number}": "kill" if number % 9 == 4 else "pass" for number in range(40)}
-    results, problems = run(rows, workers=3)
+    results, problems = run(rows, workers=3, row_timeout_s=60.0)
     assert {op: result.outcome for op, result in results.items()} == {op: "crash" if outcome == "kill" else "pass" for op, outcome in rows.items()}
     assert problems == []
 
