@@ -105,7 +105,8 @@ def test_the_whole_way_from_a_run_to_an_explanation(openreg, tmp_path):
     assert "what to fix first (1 causes" in run.stdout and "1 rows, 2 models  aten::cos" in run.stdout
     (cause,) = json.loads((tmp_path / "ranking.json").read_text())["causes"]
     assert cause["missing"] and cause["needed_by"] == ["cos"] and "llama" in cause["model_names"]
-    assert "What to fix first" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "What to fix first" in page and "1 more for 100%: aten::cos" in page
     said = openreg("conformance", "explain", cause["name"], *device, "--results", tmp_path, env=faults)
     assert said.returncode == 0 and "1 rows that need it fail" in said.stdout, said.stdout + said.stderr
     assert "cos:float32:forward: call: NotImplementedError: the chip has no such kernel" in said.stdout

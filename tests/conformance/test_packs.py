@@ -252,5 +252,16 @@ def test_nothing_to_record_is_a_sentence(openreg, tmp_path):
     done = openreg("conformance", "record", tmp_path / "idle.py", "--out", tmp_path / "idle.jsonl")
     assert done.returncode == 1 and "makes no call on cpu" in done.stderr
     assert not (tmp_path / "idle.jsonl").exists()
-    assert openreg("conformance", "record", tmp_path / "missing.py").returncode == 2
-    assert openreg("conformance", "run", "--pack", "llama", "--level", "L3").returncode == 2
+
+
+def test_what_cannot_be_recorded_or_run_is_a_sentence(tmp_path, monkeypatch, capsys):
+    from torch_openreg.cli import main
+
+    monkeypatch.setenv("TORCH_OPENREG_DEFER_LOAD", "1")
+    assert main(["conformance", "record", str(tmp_path / "missing.py")]) == 2
+    assert "there is no script" in capsys.readouterr().err
+    (tmp_path / "mine.py").write_text("")
+    assert main(["conformance", "record", "--out", "a.b.jsonl", str(tmp_path / "mine.py")]) == 2
+    assert "letters, digits" in capsys.readouterr().err
+    assert main(["conformance", "run", "--pack", "llama", "--level", "L3"]) == 2
+    assert "--pack is for the rows of level L6" in capsys.readouterr().err

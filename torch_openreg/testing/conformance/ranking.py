@@ -198,9 +198,15 @@ def lines(ranking: Ranking) -> list[str]:
     width = max(len(str(cause.rows)) for cause in ranking.causes)
     found = [f"what to fix first ({len(ranking.causes)} causes; rows and models that each blocks, of {ranking.models})"]
     for cause in ranking.causes[:SHOWN]:
-        others = [name for name in cause.needed_by if name not in cause.name]
+        others = [name for name in cause.needed_by if name != dependencies.packet(cause.name)]
         needed = f"; needed by {_some(others)}" if cause.missing and others else ""
         found.append(f"  {cause.rows:>{width}} rows, {cause.models} models  {cause.text}{needed}")
+    return found + work_lines(ranking)
+
+
+def work_lines(ranking: Ranking) -> list[str]:
+    """The order of work in lines, for rows and for models: where the device stands, then a line for each target."""
+    found = []
     for what, steps, passing, total in (
         ("rows", ranking.row_steps, ranking.rows_pass, ranking.rows), ("models", ranking.model_steps, ranking.models_pass, ranking.models),
     ):  # fmt: skip

@@ -29,7 +29,9 @@ def write_files(directory: Path, results, facts: RunFacts, *, baseline=None, ran
     results = ordered(results)
     source = f"From {len(results)} rows and {sum(r.samples_run for r in results)} samples on {facts.device}, torch {facts.plan['torch']}.\n"
     texts = {
-        "report.html": page.text(results, facts, baseline=baseline, ranking=ranked.entries() if ranked else ()),
+        "report.html": page.text(
+            results, facts, baseline=baseline, ranking=ranked.entries() if ranked else (), work=ranking.work_lines(ranked) if ranked else ()
+        ),
         "junit.xml": junit.text(results, properties=facts.facts, options=facts.repro_options, exit_problems=facts.exit_problems),
         "support.md": support.text(results, source=source),
         "badge.json": badge.text(results, facts.device),

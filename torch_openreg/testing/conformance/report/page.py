@@ -25,11 +25,15 @@ FULL = 10
 CAUSES = 100
 IDS = 40  # rows named below a cause
 CHANGES = 100
+RANKED = 50  # causes to fix first
 GAPS = ("", "covered", "unexpected pass")
 
 
-def text(results, facts, *, baseline=None, ranking=()) -> str:
-    """The HTML text for ordered results. ranking: what to fix first, as (text, COUNT of rows, COUNT of models). For the others see `write_files`."""
+def text(results, facts, *, baseline=None, ranking=(), work=()) -> str:
+    """The HTML text for ordered results. For the baseline see `write_files`.
+
+    ranking: what to fix first, as (text, COUNT of rows, COUNT of models). work: lines about the order of work.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -45,7 +49,7 @@ def text(results, facts, *, baseline=None, ranking=()) -> str:
         levels=[(name, entry.title, counted.get(name)) for name, entry in LEVELS.items()],
         tables=[("family", tallies(results, lambda r: f"{level(r)} {family(r)}")), ("mode", tallies(results, mode)),
                 ("dtype", dict(sorted(tallies(results, lambda r: r.dtype).items(), key=lambda item: dtype_order(item[0]))))],
-        ranking=ranking, failing=sum(len(members) for _, members in groups), more_causes=groups[CAUSES:],
+        ranking=ranking, work=work, shown=RANKED, failing=sum(len(members) for _, members in groups), more_causes=groups[CAUSES:],
         causes=[_cause(members, facts.repro_options) for _, members in groups[:CAUSES]],
         unexpected=[result for result in results if result.gap == "unexpected pass"],
         diff=_diff(results, baseline), not_counted=_not_counted(results), outcomes=OUTCOMES,
