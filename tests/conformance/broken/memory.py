@@ -54,6 +54,20 @@ def out_of_memory_is_any_error():
     torch.empty = empty
 
 
+@variant({"check.memory.out_of_memory_says_how_much": "the error of 64 TiB does not say that they were asked for: out of memory"})
+def out_of_memory_says_nothing():
+    "Running out of memory is an error without a number."
+    make = torch.empty
+
+    def empty(*args, **kwargs):
+        try:
+            return make(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise torch.OutOfMemoryError("out of memory") from None
+
+    torch.empty = empty
+
+
 @variant({"check.memory.a_nonsense_size_is_refused": "numbers raises nothing"})
 def sizes_overflow():
     "The bytes of a tensor are counted in 64 bits, whatever comes out."
@@ -127,3 +141,22 @@ def copies_that_do_not_block_are_lost():
     "copy_(non_blocking=True) moves nothing."
     copy = torch.Tensor.copy_
     torch.Tensor.copy_ = lambda self, source, non_blocking=False: self if non_blocking else copy(self, source)
+
+
+@variant({"check.memory.a_copy_from_ordinary_memory_has_read_it": "whose source was filled with 5 after the call, has [5.0]"})
+def copies_read_when_they_run():
+    "copy_(non_blocking=True) reads ordinary memory when the copy runs."
+    copy, synchronize, queued = torch.Tensor.copy_, torch.openreg.synchronize, []
+
+    def late(self, source, non_blocking=False):
+        if non_blocking and not source.is_pinned():
+            queued.append((self, source))
+            return self
+        return copy(self, source, non_blocking)
+
+    def run(device=None):
+        while queued:
+            copy(*queued.pop(0))
+        synchronize(device)
+
+    torch.Tensor.copy_, torch.openreg.synchronize = late, run

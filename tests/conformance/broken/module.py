@@ -64,3 +64,9 @@ def autocast_to_float64_only():
 def no_tensor_is_ours():
     "is_openreg is false for every tensor."
     torch.Tensor.is_openreg = property(lambda self: False)
+
+
+@variant({"check.module.the_module_says_that_it_is_initialized": "torch.openreg.is_initialized() is False while there is a tensor on openreg:0"})
+def never_initialized():
+    "torch.openreg.is_initialized() is false for ever."
+    torch.openreg.is_initialized = lambda: False

@@ -1,9 +1,12 @@
 """Memory (L2): sizes from nothing to too much, statistics, reuse, streams, copies."""
 
+import re
+
 import torch
 
 from . import check
 
+SIZE_OF_64_TIB = re.compile(r"\b(64(\.0+)? ?TiB|65536(\.0+)? ?GiB|70368744177664)\b")
 BLOCK = 8 << 20  # bytes of a tensor that no allocator takes from a pool of small blocks
 
 
@@ -57,6 +60,15 @@ def too_much_memory_raises_out_of_memory(probe):
     said = "64 TiB on the device raise no torch.OutOfMemoryError"
     probe.expect_raises(lambda: torch.empty(64 << 40, dtype=torch.uint8, device=probe.device), said, (torch.OutOfMemoryError,))
     probe.expect(torch.ones(3, device=probe.device).sum().item() == 3, "after a failed allocation the device does not work")
+
+
+@check
+def out_of_memory_says_how_much(probe):
+    "The error of too much memory says how much was asked for."
+    probe.needs_accelerator()
+    said = "64 TiB on the device raise no torch.OutOfMemoryError"
+    error = probe.expect_raises(lambda: torch.empty(64 << 40, dtype=torch.uint8, device=probe.device), said, (torch.OutOfMemoryError,))
+    probe.expect(SIZE_OF_64_TIB.search(str(error)), f"the error of 64 TiB does not say that they were asked for: {str(error).splitlines()[0]}")
 
 
 @check
@@ -180,6 +192,20 @@ def a_copy_to_the_host_waits(probe):
     probe.work(value, steps)
     found = value[-1].item()
     probe.expect(found == 2 * steps, f"item() behind {2 * steps} additions of 1 gave {found:.0f}")
+
+
+@check
+def a_copy_from_ordinary_memory_has_read_it(probe):
+    "copy_(non_blocking=True) from memory that is not pinned has read it when the call returns, as with cuda: the caller may write to it again."
+    probe.needs_accelerator()
+    value, steps = probe.busy()
+    source, there = torch.ones(100000), torch.zeros(100000, device=probe.device)
+    probe.work(value, steps)
+    there.copy_(source, non_blocking=True)
+    source.fill_(5)
+    probe.synchronize()
+    found = there.cpu()
+    probe.expect(bool((found == 1).all()), f"a copy of ones, whose source was filled with 5 after the call, has {found[found != 1][:1].tolist()}")
 
 
 @check

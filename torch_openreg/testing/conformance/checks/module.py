@@ -110,6 +110,15 @@ def synchronize_takes_every_form_of_a_device(probe):
 
 
 @check
+def the_module_says_that_it_is_initialized(probe):
+    "torch.<type>.is_initialized() is true once a tensor has been on the device: FakeTensor, and with it torch.compile, asks for it."
+    module = needs_module(probe)
+    probe.requires("is_initialized")
+    torch.ones(1, device=probe.device)
+    probe.expect(module.is_initialized(), f"torch.{probe.type}.is_initialized() is {module.is_initialized()!r} while there is a tensor on {probe.device}")
+
+
+@check
 def autocast_has_a_dtype(probe):
     "torch.<type>.get_amp_supported_dtype() lists at least one 16-bit dtype, and autocast's own dtype is among them."
     module = needs_module(probe)
