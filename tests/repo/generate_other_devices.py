@@ -2,7 +2,7 @@
 
     python tests/repo/generate_other_devices.py 'torch-opencl 0.1.0=DIR/results.jsonl,DIR2/results.jsonl' 'OTHER=...'
 
-One column for each backend, one line for each level: rows that pass / rows that count, and the rows that end their process. Needs no torch.
+One column for each backend, one line for each level: rows that pass / rows that count, and the rows that cost a process. Needs no torch.
 """
 
 import os
@@ -19,16 +19,17 @@ from torch_openreg.testing.conformance.report import read_results  # noqa: E402
 from torch_openreg.testing.conformance.report.score import tally  # noqa: E402
 
 PAGE = ROOT / "docs" / "conformance-other-devices.md"
+ENDS = {"crash": "crash", "timeout": "over time"}  # outcomes that cost a process -> what the table says of them
 BEGIN, END = "<!-- other-devices:begin -->\n", "<!-- other-devices:end -->\n"
 
 
 def cell(results):
     """The text for the rows of one level on one backend."""
     total = tally(results)
-    ended = total.outcomes["crash"] + total.outcomes["timeout"]
     if not total.counted:
         return ""
-    return f"{total.passed} / {total.counted}" + (f", {ended} crash or hang" if ended else "")
+    ends = "".join(f", {total.outcomes[name]} {words}" for name, words in ENDS.items() if total.outcomes[name])
+    return f"{total.passed} / {total.counted}{ends}"
 
 
 def table(runs):
