@@ -88,6 +88,14 @@ def test_names_are_taken_in_every_spelling(given, first):
     assert next(iter(overloads(given)), None) == first
 
 
+def test_what_cannot_be_explained_is_a_sentence(capsys):
+    from torch_openreg.testing.conformance import explain
+
+    config = {"operator": "addmm", "device": "nochip", "module": "", "packs": (), "results": ""}
+    assert explain.main(config) == 2 and "torch does not know the device 'nochip'" in capsys.readouterr().err
+    assert explain.main({**config, "device": "cpu", "operator": "aten::nothing"}) == 2 and "no operator aten::nothing" in capsys.readouterr().err
+
+
 def test_the_tables_fit_the_torch_that_runs():
     from torch_openreg.testing.conformance import dependencies
 

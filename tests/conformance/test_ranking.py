@@ -72,6 +72,16 @@ def test_a_kernel_with_wrong_values_is_not_missing():
     assert missing["aten::mm.out"] and not missing["aten::as_strided"]
 
 
+def test_a_dtype_that_the_device_does_not_have_is_one_cause():
+    results = run_without(frozenset())
+    for result in results[:60:2]:
+        results.append(RowResult(result.op, "bfloat16", "forward", "mychip", "unsupported", "NotImplementedError: mychip has no bfloat16"))
+    (cause,) = ranking.rank(results).causes
+    assert (cause.name, cause.rows, cause.model_names) == ("bfloat16", 30, ["vit"]) and "mychip has no bfloat16" in cause.text
+    few = ranking.rank([*run_without(frozenset())[:5], *results[-3:]]).causes
+    assert "bfloat16" not in {cause.name for cause in few}
+
+
 def test_wrong_values_are_traced_to_the_kernel_that_only_failing_rows_need():
     results = run_without({"aten::mm.out"})
     for result in results:

@@ -52,6 +52,17 @@ class Pack:
         """The operators that the program calls, as in aten::addmm."""
         return {dispatcher_name(call["op"]) for call in self.calls}
 
+    @property
+    def dtypes(self) -> set[str]:
+        """The dtypes of the tensors that it passes, as in float32."""
+
+        def found(value):
+            if isinstance(value, dict):
+                return {value["tensor"]} if "tensor" in value else set()
+            return set().union(*map(found, value)) if isinstance(value, list) else set()
+
+        return set().union(*(found([call["args"], *call["kwargs"].values()]) for call in self.calls))
+
 
 def name_for(path: Path) -> str:
     """The name of the pack in a file: the file's, without suffixes. Raises PackError when rows cannot have it in theirs."""

@@ -15,7 +15,8 @@ from . import pack as packs
 # A failing row has one cause. Where the message names an operator without a kernel, that operator is it; whoever needs the kernels behind
 # it needs it as well, since that is where this device looks. Otherwise it is looked for among
 # the kernels that the row needs (dependencies.json): those that no passing row of the same dtype needs are suspects, and the suspect that
-# has the row's name, or else that most failing rows need, is the cause. Without a suspect it is the row's own operator. A cause blocks the rows that it is the cause of,
+# has the row's name, or else that most failing rows need, is the cause. Without a suspect it is the row's own operator. A dtype of which
+# many rows fail and none passes, while rows of others do, is a cause itself. A cause blocks the rows that it is the cause of,
 # those that fail for want of a kernel and need this one as well, and the model packs whose calls need it.
 
 # Note [Order of work]
@@ -25,13 +26,14 @@ from . import pack as packs
 TARGETS = (50, 80, 95, 99)  # percent
 SHOWN = 10
 NAMES_SHOWN = 6
+DTYPE_ROWS = 8  # failing rows of a dtype that tell something about the dtype
 _NO_KERNEL = re.compile(r"(?:Could not run|not implemented|not currently implemented|no kernel|no such kernel)", re.IGNORECASE)
 _OPERATOR = re.compile(r"\b[A-Za-z_]\w*::\w+(?:\.\w+)?")
 
 
 @dataclass
 class Cause:
-    """name: an operator, as in aten::add.out, or a row's name. rows, models: COUNT of what it blocks.
+    """name: an operator, as in aten::add.out, or a row's name, or a dtype. rows, models: COUNT of what it blocks.
 
     missing: the device has no kernel. needed_by: names of failing rows that need it, model rows left out. example: the id of a row.
     """
@@ -84,7 +86,7 @@ def rank(results, kernels=(), pack_files=()) -> Ranking:
     named = {result.id: name for result in scored if result.failing and (name := _named(result))}
     table = dependencies.Kernels({*kernels, *named.values()})
     waits = _what_rows_wait_for(scored, table, frozenset(kernels), named)
-    models = {pack.name: pack.operators for pack in packs.chosen(pack_files)}
+    models = packs.chosen(pack_files)
     found: dict[str, Cause] = {}
     for result, (cause, missing, others) in waits:
         entry = found.setdefault(cause, Cause(cause, example=result.id, message=result.sentence))
@@ -94,7 +96,7 @@ def rank(results, kernels=(), pack_files=()) -> Ranking:
             other.rows += 1
             if not result.op.startswith("model."):
                 other.needed_by.append(result.op)
-    blocked = {name: _causes_in(operators, found, table) for name, operators in models.items()}
+    blocked = {pack.name: _causes_in(pack, found, table) for pack in models}
     for cause in found.values():
         cause.needed_by = sorted(set(cause.needed_by))
         cause.model_names = sorted(name for name, causes in blocked.items() if cause.name in causes)
@@ -129,25 +131,29 @@ def _what_rows_wait_for(scored, table: dependencies.Kernels, present: frozenset[
     failing = [result for result in scored if result.failing]
     needed = {id(result): table.needed_by_row(result.op, result.mode) for result in failing}
     popular = Counter(kernel for kernels in needed.values() for kernel in kernels)
+    rows_of = Counter(result.dtype for result in failing)
+    lacking = {dtype for dtype, count in rows_of.items() if count >= DTYPE_ROWS and works and dtype not in (*works, "none")}
     waits = []
     for result in failing:
         kernels = needed[id(result)]
-        absent = kernels - exists if result.outcome == "unsupported" else frozenset()
+        absent = kernels - exists if result.outcome == "unsupported" and result.dtype not in lacking else frozenset()
         if result.id in named:
             cause, missing = named[result.id], True
+        elif result.dtype in lacking:
+            cause, missing = result.dtype, False
         elif suspects := absent or kernels - works.get(result.dtype, set()):
             own = {dependencies.packet(name) for name in dependencies.own(result.op)}
             cause = max(suspects, key=lambda kernel: (dependencies.packet(kernel) in own, popular[kernel], kernel))
-            missing = result.outcome == "unsupported"
+            missing = bool(absent or _NO_KERNEL.search(result.message))
         else:
             cause, missing = next(iter(dependencies.own(result.op)), result.op), False
         waits.append((result, (cause, missing, absent - {cause})))
     return waits
 
 
-def _causes_in(operators, causes, table: dependencies.Kernels) -> frozenset[str]:
-    """The causes that a program with these operators runs into."""
-    reached = set(operators).union(*(table.needed_by(operator) for operator in operators))
+def _causes_in(pack: packs.Pack, causes, table: dependencies.Kernels) -> frozenset[str]:
+    """The causes that the program of a pack runs into."""
+    reached = pack.operators.union(*(table.needed_by(operator) for operator in pack.operators)) | pack.dtypes
     return frozenset(name for name in causes if name in reached or reached.intersection(dependencies.own(name)))
 
 
