@@ -88,6 +88,18 @@ def test_names_are_taken_in_every_spelling(given, first):
     assert next(iter(overloads(given)), None) == first
 
 
+def test_rows_of_another_device_are_left_out(tmp_path, capsys):
+    from torch_openreg.testing.conformance import explain
+    from torch_openreg.testing.conformance.report import ResultFile
+    from torch_openreg.testing.conformance.result import RowResult
+
+    with ResultFile(tmp_path) as file:
+        file.add(RowResult("cos", "float32", "forward", "openreg:1", "error", "far off"))
+    for device, rows in (("openreg", 2), ("cpu", 0)):
+        config = {"operator": "aten.cos", "device": device, "module": "", "packs": (), "results": str(tmp_path)}
+        assert explain.main(config) == 0 and capsys.readouterr().out.count("cos:float32:forward: far off") == rows  # aten::cos and aten::cos.out
+
+
 def test_what_cannot_be_explained_is_a_sentence(capsys):
     from torch_openreg.testing.conformance import explain
 

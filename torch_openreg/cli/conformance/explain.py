@@ -20,7 +20,7 @@ def add_parser(actions) -> None:
     explain.add_argument("operator", metavar="OPERATOR", help="as in aten::addmm or aten::add.out; without an overload all of them")
     explain.add_argument("--device", default="openreg", help="any device that torch knows (default: %(default)s)")
     explain.add_argument("--import", dest="module", default="", metavar="MODULE", help="module that registers the device")
-    explain.add_argument("--results", type=Path, metavar="DIR", help=f"folder of a run on the device (default: {LATEST}, where there is one)")
+    explain.add_argument("--results", type=Path, metavar="DIR", help=f"folder of a run; rows of other devices are left out (default: {LATEST}, where there is one)")
     options.add_packs(explain)
     explain.set_defaults(handler=handle)
 

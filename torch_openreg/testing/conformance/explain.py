@@ -189,6 +189,7 @@ def main(config) -> int:
         print(f"PyTorch has no operator {config['operator']}; names are as in aten::add.out, aten::addmm", file=sys.stderr)
         return 2
     results = report.read_results(Path(config["results"])) if config["results"] else ()
+    results = [result for result in results if result.device.partition(":")[0] == device.type]  # the latest run may be another device's
     print("\n\n".join(explain(name, device, results, config["packs"]) for name in found))
     return 0
 
