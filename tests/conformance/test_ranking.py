@@ -131,6 +131,12 @@ def test_the_order_of_work_lifts_the_rows_to_each_target(have, named):
     assert ranked.row_steps[0].percent >= 100 * by_count / len(ROWS) - 5  # about as good as taking what most rows need, at least
 
 
+def test_a_begun_row_is_finished_before_others_are_begun():
+    waiting = [*[frozenset("ab")] * 10, *[frozenset("b")] * 4, *[frozenset("c")] * 8]
+    first, *_ = ranking._steps(waiting, 0)
+    assert (first.target, first.fixes) == (50, ["b", "a"])
+
+
 def test_the_order_of_work_for_models_ends_with_all_of_them():
     ranked = rank_without({"aten::mm.out", "aten::convolution_overrideable", "aten::cat.out"}, MODEL_ROWS)
     assert ranked.models == len(pack.shipped()) and ranked.models_pass < ranked.models
