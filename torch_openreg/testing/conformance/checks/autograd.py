@@ -54,6 +54,7 @@ def backward_uses_the_streams_of_the_forward(probe):
     "A function's backward runs with the stream current that was current at its forward."
     stream, seen = probe.stream(), []
     x = torch.ones(3, device=probe.device, requires_grad=True)
+    stream.wait_stream(torch.accelerator.current_stream(probe.device))
     with stream:
         y = x * 2
     y.register_hook(lambda gradient: seen.append(torch.accelerator.current_stream(probe.device)))
