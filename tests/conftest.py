@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import textwrap
 import time
 
 import pytest
+from fork_server import ForkServer, package_root
 
 os.environ.setdefault("OPENREG_DEVICES", "2")
 
@@ -51,26 +51,40 @@ def eager():
         yield
 
 
+@pytest.fixture(scope="session")
+def program_server(tmp_path_factory):
+    """The process that `python` forks, started by the first test that needs it."""
+    servers = []
+
+    def server():
+        if not servers:
+            servers.append(ForkServer(tmp_path_factory.mktemp("programs")))
+        return servers[0]
+
+    yield server
+    for started in servers:
+        started.stop()
+
+
 @pytest.fixture
-def python(tmp_path):
+def python(tmp_path, program_server):
     """Runs pieces of Python code, one after the other, in a process of its own: python(code, ..., env={...}, timeout=120).
 
     OPENREG_* variables are those of `env` only, and torch_openreg is the one under test. With `check` a non-zero
-    exit status fails the test with the output. Returns subprocess.CompletedProcess with text output.
+    exit status fails the test with the output. Returns subprocess.CompletedProcess with text output. The process is a fork of one that has
+    imported torch and torch_openreg; with `fresh`, and for variables of anybody else, it is a new one.
     """
 
-    def run(*pieces, env=None, timeout=120, check=True):
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENREG_")}
-        environment["PYTHONPATH"] = os.pathsep.join([_package_root(), environment.get("PYTHONPATH", "")])
-        environment.update(env or {})
-        result = subprocess.run(
-            [sys.executable, "-c", "\n".join(map(textwrap.dedent, pieces))],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+    def run(*pieces, env=None, timeout=120, check=True, fresh=False):
+        code, changes = "\n".join(map(textwrap.dedent, pieces)), env or {}
+        if fresh or not all(key.startswith("OPENREG_") for key in changes):
+            environment = {key: value for key, value in os.environ.items() if not key.startswith("OPENREG_")}
+            environment["PYTHONPATH"] = os.pathsep.join([package_root(), environment.get("PYTHONPATH", "")])
+            result = subprocess.run(
+                [sys.executable, "-c", code], env=environment | changes, cwd=tmp_path, capture_output=True, text=True, timeout=timeout
+            )
+        else:
+            result = program_server().run(code, changes, folder=tmp_path, timeout=timeout)
         if check and result.returncode != 0:
             pytest.fail(f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}", pytrace=False)
         return result
@@ -146,11 +160,6 @@ def _judge(report, node):
             pytest.fail(str(report), pytrace=False)
     elif not report:
         pytest.fail(f"The sanitizer found nothing, and the test is marked with findings{mark.args}.", pytrace=False)
-
-
-def _package_root():
-    spec = importlib.util.find_spec("torch_openreg")
-    return os.path.dirname(os.path.dirname(spec.origin)) if spec else ""
 
 
 def _current_state():
