@@ -297,7 +297,7 @@ if __name__ == "__main__":
     assert process.exitcode == 0 and y.tolist() == [10, 10, 10]
 """
     )
-    python("import runpy; runpy.run_path('main.py', run_name='__main__')")
+    python("import runpy; runpy.run_path('main.py', run_name='__main__')", fresh=True)  # its children import what __main__ is
 
 
 def test_an_event_orders_streams_of_two_processes(peer, device):

@@ -141,7 +141,7 @@ def host_memory_stats() -> dict[str, Any]:
 
 def host_memory_stats_as_nested_dict() -> dict[str, Any]:
     """The same as they are: {"allocated_bytes": {"current": 4096, ...}, ...}. Times are in microseconds."""
-    return _C.host_memory_stats() if initialization.is_initialized() else {}
+    return _C.host_memory_stats() if _C.is_initialized() else {}  # pinning starts the driver without Python's share in it
 
 
 def reset_accumulated_host_memory_stats() -> None:
