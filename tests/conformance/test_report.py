@@ -139,5 +139,9 @@ def test_a_file_that_is_no_result_is_refused_and_half_a_last_line_is_not(tmp_pat
         (tmp_path / "results.jsonl").write_text(text)
         with pytest.raises(report.ResultsError, match=r"results.jsonl: line \d is not a row"):
             report.read_results(tmp_path)
+    for other in ("add:float32:sideways", "check.weather.is_fine:none:check"):
+        (tmp_path / "results.jsonl").write_text(good + json.dumps(row(other).to_json()) + "\n")
+        with pytest.raises(report.ResultsError, match="line 2: this version of the kit has no rows like"):
+            report.read_results(tmp_path)
     with pytest.raises(report.ResultsError, match="nowhere cannot be read: No such file"):
         report.read_results(tmp_path / "nowhere")

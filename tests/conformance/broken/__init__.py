@@ -71,7 +71,9 @@ def row_id(row: str) -> str:
 
 
 def break_device(name: str) -> None:
-    """Makes the device of this process wrong, as the variant says, for the rest of its life."""
+    """Makes the device of this process wrong, as the variant says, for the rest of its life. ValueError for a name that is none."""
+    if name not in VARIANTS:
+        raise ValueError(f"BROKEN names a variant, not {name!r}; there are {', '.join(sorted(VARIANTS))}")
     os.environ.update(VARIANTS[name].environment)
     kept.append(VARIANTS[name].apply())
 

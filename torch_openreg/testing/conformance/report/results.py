@@ -4,7 +4,9 @@ import json
 import os
 from pathlib import Path
 
+from .. import levels
 from ..result import RowResult
+from ..rows import parse_id
 
 NAME = "results.jsonl"
 
@@ -58,5 +60,10 @@ def read_results(path: Path) -> list[RowResult]:
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise ResultsError(f"{path}: line {number} is not a row of a conformance run") from error
+        try:
+            parse_id(result.id)
+            levels.of(result.op)
+        except (ValueError, KeyError) as error:
+            raise ResultsError(f"{path}: line {number}: this version of the kit has no rows like {result.id}") from error
         rows[result.id] = result
     return list(rows.values())
