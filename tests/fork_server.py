@@ -34,7 +34,8 @@ def serve():
         os.dup2(os.open(os.path.join(request["output"], name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(request["folder"])
     os.environ.update(request["environment"])
-    torch.openreg.sanitizer.prepare()  # reads OPENREG_SANITIZE, as the import does
+    torch_openreg.driver.prepare(torch_openreg._C)  # reads the settings again, as the import did
+    torch.openreg.sanitizer.prepare()
     return compile(request["program"], "<string>", "exec")
 
 exec(serve(), globals())

@@ -229,7 +229,8 @@ def test_the_command_needs_no_torch(dumped, python):
         from torch_openreg.cli import main
         assert main(["memory", {str(path)!r}]) == 0
         assert "torch" not in sys.modules
-        """
+        """,
+        fresh=True,
     )
     assert "device 1" in done.stdout
 

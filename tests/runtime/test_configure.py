@@ -205,5 +205,4 @@ def test_the_smallest_driver_can_be_chosen_by_name(python):
         assert torch.openreg.device_count() >= 1
         """,
         env={"OPENREG_DRIVER": "null"},
-        fresh=True,
     )

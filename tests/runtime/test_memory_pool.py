@@ -169,7 +169,6 @@ def test_a_pool_may_lend_its_memory_before_others_fail(python):
                     del lent
         """,
         env={"OPENREG_MEMORY": "64MiB"},
-        fresh=True,  # the extension alone starts the driver, with what it was told when it was imported
     )
 
 
@@ -250,5 +249,4 @@ def test_a_pool_that_is_released_while_its_request_fails_goes_too(python):
             raise AssertionError("the pool is still there")
         """,
         env={"OPENREG_MEMORY": "64MiB"},
-        fresh=True,  # the extension alone starts the driver, with what it was told when it was imported
     )
