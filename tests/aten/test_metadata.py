@@ -241,6 +241,7 @@ assert asked > 50 and not wrong, wrong
 """
 
 
-@pytest.mark.parametrize("part", range(6))
+# Every other part by default; `pytest -m slow tests/aten/test_metadata.py` runs the rest.
+@pytest.mark.parametrize("part", [pytest.param(part, marks=[pytest.mark.slow] * (part % 2)) for part in range(6)])
 def test_inferred_metadata_are_those_of_the_kernels(part, python):
     python(CHECKED.format(part=part, parts=6), env={"OPENREG_CHECK_METADATA": "1"}, timeout=300)

@@ -73,7 +73,7 @@ ROWS = [
 
 def overheads(tiny: bool = False) -> list[Overhead]:
     """Replays every trace twice, with segments and with expandable segments, each in a new process."""
-    allocations = 20_000 if tiny else ALLOCATIONS
+    allocations = 5_000 if tiny else ALLOCATIONS
     lines = []
     for name, title in TRACES.items():
         plain = _process({}, "replay", name, str(allocations))

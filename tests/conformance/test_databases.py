@@ -13,7 +13,7 @@ FAILURE = torch_openreg.load_error()
 pytestmark = pytest.mark.skipif(FAILURE is not None, reason=f"openreg is not available: {FAILURE}")
 OTHERS = ("python_ref", "foreach", "fused", "module", "optim")
 PARTS = {"python_ref": 4, "foreach": 2, "fused": 1, "module": 4, "optim": 2}
-EVERY = {"python_ref": 6, "module": 5}  # of how many rows the sample takes one
+EVERY = {"python_ref": 6, "foreach": 3, "module": 5, "optim": 2}  # of how many rows the sample takes one
 SHARDS = [(name, part) for name in OTHERS for part in range(PARTS[name])]
 
 

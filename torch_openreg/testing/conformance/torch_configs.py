@@ -37,21 +37,14 @@ def torch_test_configs(path) -> dict:
 
 def source(path) -> str:
     """The text of a Python file that defines CONFIGS."""
-    from torch.testing._internal.common_methods_invocations import op_db
+    entries = sorted(gap_files.read(Path(path)))
+    exclusions = _exclusions(path, entries)
+    from torch.testing._internal.common_methods_invocations import op_db  # after what refuses the file: this takes seconds
 
-    names = [op.full_name for op in op_db]
     overrides: dict[str, list[str]] = {}
-    exclusions: dict[str, list[str]] = {}
-    for gap in sorted(gap_files.read(Path(path))):
-        if gap.test:
-            class_name, _, test = gap.test.partition(".")
-            if "*" in class_name or ("*" in test and test != "*"):
-                raise gap_files.GapFileError(f"{path}: {gap.test}: torch's test_exclusions has names, or all tests of a class, and no other globs")
-            exclusions.setdefault(class_name, []).append(test)
-            continue
-        for name in names:
-            if fnmatchcase(name, gap.op):
-                overrides.setdefault(name, []).extend(_decorators(gap))
+    for gap in entries:
+        for name in [op.full_name for op in op_db if gap.op and fnmatchcase(op.full_name, gap.op)]:
+            overrides.setdefault(name, []).extend(_decorators(gap))
     lines = [HEAD.format(name=Path(path).name), "CONFIGS = {\n", '    "op_overrides": {\n']
     for name, decorators in sorted(overrides.items()):
         lines.append(f"        {name!r}: [\n")
@@ -61,6 +54,18 @@ def source(path) -> str:
     lines += [f"        {name!r}: {_exclusion(tests)},\n" for name, tests in sorted(exclusions.items())]
     lines.append("    },\n}\n")
     return "".join(lines)
+
+
+def _exclusions(path, entries) -> dict[str, list[str]]:
+    """Class -> names of tests, or "*" among them for all."""
+    found: dict[str, list[str]] = {}
+    for gap in entries:
+        if gap.test:
+            class_name, _, test = gap.test.partition(".")
+            if "*" in class_name or ("*" in test and test != "*"):
+                raise gap_files.GapFileError(f"{path}: {gap.test}: torch's test_exclusions has names, or all tests of a class, and no other globs")
+            found.setdefault(class_name, []).append(test)
+    return found
 
 
 def _decorators(gap) -> list[str]:
