@@ -244,6 +244,14 @@ def test_a_bad_call_is_found_after_good_calls_of_the_operator(device):
     torch.openreg.synchronize(device)
 
 
+def test_a_bad_call_is_found_after_a_call_for_no_element(device):
+    """The kernel asks for the dtype only when there is an element, so the empty call proves nothing."""
+    assert torch.linspace(0, 1, 0, dtype=torch.bool, device=device).numel() == 0
+    with pytest.raises(NotImplementedError, match="not implemented for 'Bool'"):
+        torch.linspace(0, 1, 7, dtype=torch.bool, device=device)
+    torch.openreg.synchronize(device)
+
+
 def test_warnings_of_the_cpu_arrive(device):
     def seen(call):
         with warnings.catch_warnings(record=True) as caught:

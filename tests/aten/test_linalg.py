@@ -193,3 +193,13 @@ def test_outs(device):
                 return [t.abs() for t in outs], len(result) if isinstance(result, tuple) else 1
 
             check(run, regular(), device=device, strides=False)
+
+
+def test_a_triangular_solve_of_two_dtypes_is_the_cpus(device):
+    """The kernel takes it where the diagonal is known to be one; the result has the matrix's dtype, also when the call is remembered."""
+    a, b = torch.eye(3, dtype=torch.complex64), torch.ones(3, 1, dtype=torch.bool)
+    expected = torch.linalg.solve_triangular(a, b, upper=True, unitriangular=True)
+    for _ in range(2):
+        found = torch.linalg.solve_triangular(a.to(device), b.to(device), upper=True, unitriangular=True)
+        torch.openreg.synchronize(device)
+        assert found.dtype == expected.dtype and torch.equal(found.cpu(), expected)

@@ -280,6 +280,16 @@ bool is_special(const Call& call) {
   return special;
 }
 
+// Whether the call has made or written an element. Kernels that take no tensor look at a dtype only then, so that a call for nothing
+// (linspace of no steps) says nothing of the next one.
+bool made_elements(const Call& call, const WaitedCall& waited) {
+  bool made = false;
+  const auto look = [&made](const at::Tensor& tensor) { made = made || (tensor.defined() && tensor.numel() != 0); };
+  for (const c10::IValue& result : waited.results) for_each_tensor(result, look);
+  for (int i : call.record.written) for_each_tensor(waited.arguments[i], look);
+  return made;
+}
+
 // Launches with known result metadata; replaces the arguments on the stack by the results.
 void run_known(const Call& call, const MemoEntry& entry, Words& words, Encoder& encoder, Staging* staging, Stack* stack) {
   const OpRecord& record = call.record;
@@ -408,7 +418,7 @@ void run_waited(const Call& call, Words& words, const Encoder& encoder, Staging*
     // A kernel that warns is waited for every time, so that it warns every time.
     if (entry && waited->warnings.empty()) {
       store_memo(*key, std::move(entry));
-      if (can_infer(record) && !is_special(call)) note_signature(signature_of(call));
+      if (can_infer(record) && !is_special(call) && made_elements(call, *waited)) note_signature(signature_of(call));
     }
   }
   torch::jit::drop(*stack, record.arguments);

@@ -29,10 +29,11 @@ bool householder_product(const Arguments& in, MemoEntry& entry) {
   return give(entry, {columns(input.sizes(), input.scalar_type())});
 }
 
-// (matrix A, right-hand sides B, left, ...): batches of equal size
+// (matrix A, right-hand sides B, left, ...): batches of equal size. Of two dtypes the kernel refuses some and takes others.
 bool solve_triangular(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& a = in.tensor(0);
   const at::Tensor& b = in.tensor(1);
+  if (a.scalar_type() != b.scalar_type()) return false;
   if (!is_square(a) || b.numel() == 0 || a.dim() != b.dim() || a.sizes().slice(0, a.dim() - 2) != b.sizes().slice(0, b.dim() - 2)) return false;
   if (a.size(-1) != b.size(in.flag(3) ? -2 : -1)) return false;
   return give(entry, {columns(b.sizes(), b.scalar_type())});
