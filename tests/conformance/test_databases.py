@@ -187,3 +187,12 @@ def test_references_catch_wrong_values(monkeypatch):
     monkeypatch.setattr(entry, "op", wrong_values(entry.op))
     for mode in ("forward", "prims"):
         assert run(f"_refs.exp:float32:{mode}").outcome == "mismatch", mode
+
+
+def test_the_index_error_of_a_module_may_come_late():
+    """After calls of the same signature the device does not wait for the kernel that finds the index."""
+    module = torch.nn.Embedding(10, 3).to("openreg")
+    for _ in range(2):
+        module(torch.tensor([1, 2], device="openreg"))
+    result = run("module.nn.Embedding:float32:errors", samples=0)
+    assert result.outcome == "pass", result.sentence

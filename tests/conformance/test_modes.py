@@ -239,3 +239,12 @@ def test_errors_include_dtypes_that_the_cpu_does_not_have():
     from torch_openreg.testing.conformance import run_row
 
     assert run_row("mm", "bool", "errors", "openreg:0").outcome == "pass"
+
+
+def test_an_out_of_a_wider_dtype_has_the_tolerance_of_what_is_computed():
+    from torch_openreg.testing.conformance.compare import Tolerance
+    from torch_openreg.testing.conformance.modes import out
+
+    floors = dict(out._floors(((torch.float32, Tolerance(0, 1e-3)),), torch.float32)[1:])
+    assert floors == {torch.float64: Tolerance(0, 1e-3)} and out._floors((), torch.float32) == ((torch.float64, Tolerance(1.3e-6, 1e-5)),)
+    assert out._floors((), torch.float64) == ()

@@ -3,13 +3,16 @@
 Compared are values, sizes, strides and offset of the tensors given, whether they are what the call returns, warnings, errors.
 """
 
+from dataclasses import replace
+
 import torch
+from torch.testing._comparison import default_tolerances
 from torch.testing._internal.opinfo.core import DecorateInfo
 
 from .. import samples as sampling
 from ..attempt import attempt
 from ..calls import CPU, CpuCannot, on_device, reference
-from ..compare import Mismatch
+from ..compare import Mismatch, Tolerance
 
 # What a call may be asked to write into, besides its own dtype: one that loses, one that fits.
 OTHER_DTYPES = {"bool": (torch.uint8, torch.float32), "integer": (torch.bool, torch.float32), "float": (torch.int64, torch.float64),
@@ -21,6 +24,7 @@ UNSAFE_ON_CPU = {"tril", "triu", "lu_unpack", "linalg.lu"}
 def run(case) -> None:
     result = _result(case)
     tensors = [result] if isinstance(result, torch.Tensor) else list(result)
+    case = replace(case, floors=_floors(case.floors, tensors[0].dtype))
     for variant, change in _variants(tensors[0].dtype).items():
         if case.info.name in UNSAFE_ON_CPU and variant == "transposed out":
             continue
@@ -31,6 +35,15 @@ def run(case) -> None:
         case.agree(_form(case, outs, isinstance(result, torch.Tensor)), variant, warn=True, twice=True)
     if case.under_test.device.type != "cpu" and not _leaves_the_device_open(case.info):
         _wrong_device(case, tensors, isinstance(result, torch.Tensor))
+
+
+def _floors(floors, computed: torch.dtype) -> tuple:
+    """The tolerances with those of the dtype that is computed for the wider dtype it may be written to."""
+    wider = {torch.float32: torch.float64, torch.complex64: torch.complex128}.get(computed)
+    if wider is None:
+        return floors
+    own = [Tolerance(*default_tolerances(computed)), *(floor for dtype, floor in floors if dtype == computed)]
+    return (*floors, *((wider, floor) for floor in own))
 
 
 class _DoesNotApply(Exception):
