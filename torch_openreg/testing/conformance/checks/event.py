@@ -13,10 +13,11 @@ def event_of(probe, **options) -> torch.Event:
     return torch.Event(device=probe.device, **options)
 
 
-def busy_stream(probe):
-    """(a stream, the value that it changes, in how many steps) with nothing queued yet."""
-    stream = probe.stream()
-    return stream, *probe.busy()
+def recorded(probe, **options):
+    """(an event that was recorded behind work, the value that the work changes, the value at the end)."""
+    event, (stream, value, steps) = event_of(probe, **options), probe.busy_stream()
+    event.record(stream)
+    return event, value, steps
 
 
 def seen_behind(probe, event, value) -> float:
@@ -32,10 +33,7 @@ def seen_behind(probe, event, value) -> float:
 @check
 def an_event_orders_two_streams(probe):
     "Work that is queued behind wait_event sees what was queued before the event's record."
-    event, (stream, value, steps) = event_of(probe), busy_stream(probe)
-    with stream:
-        probe.work(value, steps)
-    event.record(stream)
+    event, value, steps = recorded(probe)
     found = seen_behind(probe, event, value)
     probe.expect(found == steps, f"work behind wait_event saw {found:.0f} of the {steps} additions before the record")
     probe.synchronize()
@@ -45,10 +43,7 @@ def an_event_orders_two_streams(probe):
 def an_event_orders_streams_of_two_devices(probe):
     "A stream of another device can wait for an event."
     other = probe.needs_two_devices()
-    event, (stream, value, steps) = event_of(probe), busy_stream(probe)
-    with stream:
-        probe.work(value, steps)
-    event.record(stream)
+    event, value, steps = recorded(probe)
     waiting = probe.stream(other)
     waiting.wait_event(event)
     behind = torch.Event(device=other)
@@ -62,7 +57,7 @@ def an_event_orders_streams_of_two_devices(probe):
 @check
 def a_new_record_replaces_the_one_before(probe):
     "An event that is recorded again stands for the new record."
-    event, (stream, value, steps) = event_of(probe), busy_stream(probe)
+    event, stream, (value, steps) = event_of(probe), probe.stream(), probe.busy()
     event.record(stream)
     with stream:
         probe.work(value, steps)
@@ -75,7 +70,7 @@ def a_new_record_replaces_the_one_before(probe):
 @check
 def record_without_a_stream_takes_the_current_one(probe):
     "event.record() records on the current stream."
-    event, (stream, value, steps) = event_of(probe), busy_stream(probe)
+    event, stream, (value, steps) = event_of(probe), probe.stream(), probe.busy()
     with stream:
         probe.work(value, steps)
         event.record()
@@ -87,10 +82,7 @@ def record_without_a_stream_takes_the_current_one(probe):
 @check
 def an_event_is_complete_when_its_work_is_done(probe):
     "event.query() is true only when what was queued before the record has finished, and it is true after synchronize()."
-    event, (stream, value, steps) = event_of(probe), busy_stream(probe)
-    with stream:
-        probe.work(value, steps)
-    event.record(stream)
+    event, value, steps = recorded(probe)
     if event.query():
         found = probe.read_elsewhere(value)
         probe.expect(found == steps, f"event.query() was true when {found:.0f} of the {steps} additions before the record were done")
@@ -101,10 +93,7 @@ def an_event_is_complete_when_its_work_is_done(probe):
 @check
 def synchronize_waits_for_the_event(probe):
     "event.synchronize() returns when what was queued before the record has finished."
-    event, (stream, value, steps) = event_of(probe), busy_stream(probe)
-    with stream:
-        probe.work(value, steps)
-    event.record(stream)
+    event, value, steps = recorded(probe)
     event.synchronize()
     found = probe.read_elsewhere(value)
     probe.expect(found == steps, f"after event.synchronize() {found:.0f} of the {steps} additions before the record were done")
@@ -125,7 +114,7 @@ def an_event_without_a_record_is_complete(probe):
 def elapsed_time_is_in_milliseconds(probe):
     "elapsed_time() is the time between two records on the device, in milliseconds."
     start, end = event_of(probe, enable_timing=True), event_of(probe, enable_timing=True)
-    stream, value, steps = busy_stream(probe)
+    stream, (value, steps) = probe.stream(), probe.busy()
     began = time.perf_counter()
     with stream:
         start.record(stream)
@@ -155,10 +144,7 @@ def elapsed_time_needs_two_timed_records(probe):
 @check
 def an_event_can_block(probe):
     "An event with blocking=True works like any other."
-    event, (stream, value, steps) = event_of(probe, blocking=True), busy_stream(probe)
-    with stream:
-        probe.work(value, steps)
-    event.record(stream)
+    event, value, steps = recorded(probe, blocking=True)
     event.synchronize()
     found = probe.read_elsewhere(value)
     probe.expect(found == steps, f"after synchronize() of an event with blocking=True {found:.0f} of the {steps} additions before its record were done")

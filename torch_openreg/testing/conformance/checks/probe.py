@@ -121,6 +121,13 @@ class Probe:
         for _ in range(steps):
             value.add_(1)
 
+    def busy_stream(self) -> tuple[torch.Stream, torch.Tensor, int]:
+        """(a new stream with `work` queued on it, the value that it changes, the value at the end). Ends the check where there are no streams."""
+        stream, (value, steps) = self.stream(), self.busy()
+        with stream:
+            self.work(value, steps)
+        return stream, value, steps
+
     def read_elsewhere(self, value: torch.Tensor) -> float:
         """The last element as it is now, read on a stream of its own, which waits for no other."""
         with torch.Stream(device=value.device):

@@ -90,10 +90,7 @@ def each_thread_has_a_current_stream(probe):
 @check
 def synchronize_waits_for_the_stream(probe):
     "stream.synchronize() returns when the work of the stream has finished."
-    stream = probe.stream()
-    value, steps = probe.busy()
-    with stream:
-        probe.work(value, steps)
+    stream, value, steps = probe.busy_stream()
     stream.synchronize()
     found = probe.read_elsewhere(value)
     probe.expect(found == steps, f"after stream.synchronize() {found:.0f} of the {steps} additions of the stream were done")
@@ -103,10 +100,7 @@ def synchronize_waits_for_the_stream(probe):
 @check
 def device_synchronize_waits_for_every_stream(probe):
     "torch.accelerator.synchronize(device) returns when the work of all streams of the device has finished."
-    stream = probe.stream()
-    value, steps = probe.busy()
-    with stream:
-        probe.work(value, steps)
+    stream, value, steps = probe.busy_stream()
     torch.accelerator.synchronize(probe.device)
     found = probe.read_elsewhere(value)
     probe.expect(found == steps, f"after torch.accelerator.synchronize() {found:.0f} of the {steps} additions of a side stream were done")
@@ -116,10 +110,7 @@ def device_synchronize_waits_for_every_stream(probe):
 @check
 def a_stream_is_idle_when_its_work_is_done(probe):
     "stream.query() is true only when the work of the stream has finished, and it is true after synchronize()."
-    stream = probe.stream()
-    value, steps = probe.busy()
-    with stream:
-        probe.work(value, steps)
+    stream, value, steps = probe.busy_stream()
     if stream.query():
         found = probe.read_elsewhere(value)
         probe.expect(found == steps, f"stream.query() was true when {found:.0f} of the {steps} additions of the stream were done")
@@ -130,11 +121,8 @@ def a_stream_is_idle_when_its_work_is_done(probe):
 @check
 def wait_stream_orders_two_streams(probe):
     "Work that is queued after wait_stream(other) sees what was queued on the other stream before."
-    first, second = probe.stream(), probe.stream()
     probe.needs_events()
-    value, steps = probe.busy()
-    with first:
-        probe.work(value, steps)
+    second, (first, value, steps) = probe.stream(), probe.busy_stream()
     second.wait_stream(first)
     with second:
         found = value[-1:].clone()
