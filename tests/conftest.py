@@ -1,6 +1,6 @@
 """Fixtures for all tests: a second process with its own environment, every device, and the check that a test
-leaves the current device, the current streams, the devices' errors and their memory as it found them, and that the sanitizer,
-where OPENREG_SANITIZE switches it on, finds nothing in it.
+leaves the current device, the current streams, the devices' errors and their memory, the environment and sys.path as it found them,
+and that the sanitizer, where OPENREG_SANITIZE switches it on, finds nothing in it.
 
 Needs pytest only, so that tests/driver runs without torch; the check is active once torch_openreg is loaded.
 """
@@ -20,10 +20,12 @@ import pytest
 from fork_server import ForkServer, package_root
 
 os.environ.setdefault("OPENREG_DEVICES", "2")
+os.environ.pop("CI", None)  # asks torch's runner in the programs of tests for XML reports, which need a package of their own
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts jobs in the background; the programs of tests would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FAILED = pytest.StashKey[bool]()
+SET_BY_OTHERS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
 
 
 @pytest.fixture(params=[0, 1], ids=["openreg:0", "openreg:1"])
@@ -113,8 +115,12 @@ def state_is_unchanged(request):
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
     before, used_before = _current_state(), _memory_in_use()
+    process_before = _process_state()
     with _sanitized(request.node) as report:
         yield
+    changed = _restore_process(process_before)
+    if changed:
+        pytest.fail(f"The test changed the environment or sys.path: {changed}.", pytrace=False)
     after = _current_state()
     if after is None:
         return
@@ -163,6 +169,24 @@ def _judge(report, node):
             pytest.fail(str(report), pytrace=False)
     elif not report:
         pytest.fail(f"The sanitizer found nothing, and the test is marked with findings{mark.args}.", pytrace=False)
+
+
+def _process_state():
+    """What the processes that later tests start inherit: variables, and the path of those that multiprocessing spawns."""
+    return {key: value for key, value in os.environ.items() if key not in SET_BY_OTHERS}, list(sys.path)
+
+
+def _restore_process(before):
+    """Takes back what differs from `before`, and returns it: variables, and folders. A package may add a folder at the end of the path."""
+    (variables, path), now = before, _process_state()[0]
+    changed = sorted(key for key in variables.keys() | now.keys() if variables.get(key) != now.get(key))
+    for key in changed:
+        os.environ.pop(key, None)
+    os.environ.update({key: variables[key] for key in changed if key in variables})
+    if sys.path[: len(path)] != path:
+        changed += [entry for entry in sys.path if entry not in path] or ["the order of sys.path"]
+        sys.path[:] = path
+    return changed
 
 
 def _current_state():

@@ -15,14 +15,14 @@ import sys
 import warnings
 from pathlib import Path
 
-os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+ROOT = Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+    sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 from torch_openreg.testing.conformance import databases, dependencies  # noqa: E402
 from torch_openreg.testing.conformance import samples as sampling  # noqa: E402

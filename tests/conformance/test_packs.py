@@ -1,6 +1,5 @@
 """Model packs: what the recorder writes, what rows make of it, and that both devices pass the packs that ship. Needs the built package."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -168,11 +167,10 @@ def test_at_least_five_packs_ship_and_two_have_real_sizes():
 
 
 def test_the_shipped_packs_are_what_their_programs_call():
+    import make_packs
+
     from torch_openreg.testing.conformance import pack as packs
 
-    spec = importlib.util.spec_from_file_location("make_packs", Path(__file__).parent / "make_packs.py")
-    make_packs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_packs)
     shipped = packs.read(packs.shipped()["resnet18"])
     if shipped.torch != torch.__version__.partition("+")[0]:
         pytest.skip(f"the packs were made with torch {shipped.torch}; another version calls other operators")
