@@ -307,7 +307,13 @@ def memory_summary(device: Device = None, abbreviated: bool = False) -> str:
 
 
 def _counter(device: Device, name: str) -> int:
-    return int(memory_stats(device).get(name, 0))
+    """One number of memory_stats, without making all of its names: programs ask for it at every step."""
+    found: Any = memory_stats_as_nested_dict(device)
+    if not found:
+        return 0
+    for key in name.split("."):
+        found = found[key]
+    return int(found)
 
 
 def _flat(nested: dict[str, Any]) -> dict[str, Any]:
