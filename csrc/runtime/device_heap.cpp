@@ -390,11 +390,6 @@ void DeviceHeap::reset_accumulated_stats() {
   std::lock_guard<std::mutex> lock(mutex_);
   for_each_stat(stats_, [](auto& stat) { stat.reset_accumulated(); });
   stats_.num_alloc_retries = stats_.num_ooms = stats_.num_sync_all_streams = stats_.num_device_alloc = stats_.num_device_free = 0;
-  auto& by_pool = stats_.reserved_bytes_by_private_pools;
-  for (auto entry = by_pool.begin(); entry != by_pool.end();) {
-    const bool gone = std::none_of(private_pools_.begin(), private_pools_.end(), [&](const auto& pool) { return pool->id() == entry->first; });
-    entry = gone ? by_pool.erase(entry) : std::next(entry);
-  }
 }
 
 void DeviceHeap::reset_peak_stats() {

@@ -350,10 +350,12 @@ void DeviceHeap::give_back_outgrown(const Request& request, Lock& lock) {
   }
 }
 
-// A pool of which nothing is left and that nobody can name any more.
+// A pool of which nothing is left and that nobody can name any more. Its count goes with it: a program that makes a pool for each of its
+// graphs would have statistics that grow without end.
 void DeviceHeap::drop_pool_if_unused(DevicePool& pool) {
   if (!pool.is_private() || pool.use_count != 0 || pool.segments != 0 || pool.allocating != 0) return;
   if (std::any_of(routes_.begin(), routes_.end(), [&](const Route& route) { return route.pool == &pool; })) return;
+  stats_.reserved_bytes_by_private_pools.erase(pool.id());
   private_pools_.erase(std::find_if(private_pools_.begin(), private_pools_.end(), [&](const auto& entry) { return entry.get() == &pool; }));
 }
 

@@ -133,7 +133,7 @@ def test_streams_can_be_routed_for_graphs(device):
     _C.release_memory_pool(device.index, id)
     del inside, outside
     torch.openreg.empty_cache()
-    assert torch.openreg.memory_stats(device)[name] == 0
+    assert name not in torch.openreg.memory_stats(device), "statistics do not grow with every pool that ever was"
     for call in (_C.end_allocate_to_pool, _C.release_memory_pool, _C.memory_pool_use_count):
         with pytest.raises(ValueError, match="memory pool"):
             call(device.index, id)

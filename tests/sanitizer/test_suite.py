@@ -3,27 +3,15 @@
 The whole suite under the sanitizer is a command in CONTRIBUTING.md.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from inner_suite import TESTS, inner_suite
 
-TESTS = Path(__file__).resolve().parents[1]
 SAMPLE = ["runtime/test_event.py", "aten/test_resize.py"]
-
-
-def suite(modes, *arguments, folder):
-    """pytest in a process of its own, with these modes on from its beginning."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OPENREG_", "PYTEST_"))}
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-c", TESTS.parent / "pyproject.toml", "--rootdir", TESTS.parent, *arguments]
-    return subprocess.run(command, env={**environment, "OPENREG_SANITIZE": modes}, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("modes", ["races,lifetime,init,bounds", "poison"])
 def test_nothing_is_found_in_the_suite(modes, tmp_path):
-    result = suite(modes, *(TESTS / name for name in SAMPLE), folder=tmp_path)
+    result = inner_suite(*(TESTS / name for name in SAMPLE), folder=tmp_path, env={"OPENREG_SANITIZE": modes})
     assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
 
 
@@ -61,7 +49,7 @@ def test_marked_and_right():
 def test_marked_for_another_mode():
     race()
 """)
-    result = suite("races", tmp_path / "test_programs.py", "-rA", folder=tmp_path)
+    result = inner_suite(tmp_path / "test_programs.py", "-rA", folder=tmp_path, env={"OPENREG_SANITIZE": "races"})
     outcomes = {line.split("::")[1].split()[0]: line.split()[0] for line in result.stdout.splitlines() if line.startswith(("PASSED ", "ERROR ", "FAILED "))
                 and "::" in line}
     bad = {name for name, outcome in outcomes.items() if outcome != "PASSED"}
