@@ -1,7 +1,8 @@
 """Settings of the driver: which library, which layers, how many devices, how much memory, which schedule.
 
 They come from the environment (OPENREG_*) and from `torch_openreg.configure`, which wins. They are read at
-the latest possible moment, when the first device is used, and handed to the extension in one call. Needs no torch.
+the latest possible moment, when the first device is used, and handed to the extension in one call. Pinning memory as the first use does not
+pass through Python: it sees `configure`, and the environment as it was at the import or at the latest `configure`. Needs no torch.
 
 | variable | meaning | default |
 |---|---|---|
@@ -87,6 +88,8 @@ def configure(
             "call it before the first use of a device."
         )
     _overrides.update(changes)
+    if _extension is not None:
+        prepare(_extension)
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -116,7 +119,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def prepare(extension: types.ModuleType) -> None:
-    """Hands the settings to the extension at import, so that a first use from C++ finds them.
+    """Hands the settings to the extension at import and by `configure`, so that a first use from C++ finds them.
 
     A bad setting is not an error yet: `apply` reports it at the first use, and `import torch` goes on.
     """

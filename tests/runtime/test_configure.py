@@ -106,6 +106,17 @@ def test_variables_set_after_import_and_before_the_first_use_hold(python):
     )
 
 
+def test_configure_holds_when_pinned_memory_is_the_first_use(python):
+    python(
+        """
+        import torch, torch_openreg
+        torch_openreg.configure(devices=3, memory="256MiB")
+        torch.ones(2).pin_memory()
+        assert torch.openreg.device_count() == 3 and torch.openreg.mem_get_info(2)[1] == 256 * 2**20
+        """
+    )
+
+
 def test_configure_after_the_first_use_is_refused(python):
     python(
         """
