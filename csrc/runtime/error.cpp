@@ -124,7 +124,10 @@ void wait_for(WaitFunction poll, void* object, const char* what, c10::DeviceInde
     }();
     error.status = status;
     if (status == OPENREG_LAUNCH_FAILED || status == OPENREG_DEVICE_LOST) throw_late_error(error);
-    if (losses_of(device) != losses) throw_lost(device, "it was given up during this wait, and reset by another thread");
+    if (losses_of(device) != losses) {
+      leave_wait();
+      throw_lost(device, "it was given up during this wait, and reset by another thread");
+    }
     if (status == OPENREG_OK) return raise_findings();
     if (status != OPENREG_NOT_READY) check(status, "Waiting");
     try {

@@ -31,8 +31,8 @@ class OPENREG_API Generator final : public c10::GeneratorImpl {
   explicit Generator(c10::DeviceIndex device);
   void set_current_seed(uint64_t seed) override;
   void set_offset(uint64_t offset) override;  // throws unless a multiple of 4
-  uint64_t get_offset() const override { return state_->offset; }
-  uint64_t current_seed() const override { return state_->seed; }
+  uint64_t get_offset() const override { return state().offset; }
+  uint64_t current_seed() const override { return state().seed; }
   uint64_t seed() override;
   void set_state(const c10::TensorImpl& state) override;
   c10::intrusive_ptr<c10::TensorImpl> get_state() const override;
@@ -43,6 +43,8 @@ class OPENREG_API Generator final : public c10::GeneratorImpl {
   // Returns the state and advances the offset by `numbers` 32-bit numbers rounded up to a multiple of 4. Any thread, also when
   // generators share their state.
   PhiloxState advance(uint64_t numbers);
+  // Takes an advance back, unless the state has changed since. Any thread.
+  void give_back(const PhiloxState& before, uint64_t numbers) noexcept;
 
   // While a capture is underway its launches take numbers relative to two words at `base`, and the state stays as it is. end_capture returns how
   // many were taken. advance_in_capture throws for a capture that this generator is not part of.
@@ -59,9 +61,13 @@ class OPENREG_API Generator final : public c10::GeneratorImpl {
   };
   struct Shared : PhiloxState {
     std::vector<Captured> captures;  // LOCK: mutex
-    std::mutex mutex;  // LOCK: advance; setters are guarded by mutex_ as core asks
+    std::mutex mutex;                // LOCK: all of it. Core's mutex_ guards a generator, and several may share this
   };
-  std::shared_ptr<Shared> state_;  // shared with generators that took it by graphsafe_set_state
+  std::shared_ptr<Shared> shared() const;
+  PhiloxState state() const;
+  void set(const PhiloxState& state);
+  mutable std::mutex pointer_mutex_;  // LOCK: state_, the pointer
+  std::shared_ptr<Shared> state_;     // shared with generators that took it by graphsafe_set_state
 };
 
 // The device's default generator. Throws for a device that does not exist.
@@ -72,5 +78,9 @@ OPENREG_API at::Generator make_generator(c10::DeviceIndex device);
 // Throws when the generator belongs to another device type, and while the device's current stream is being captured for a generator that the graph
 // does not know. Any thread.
 OPENREG_API PhiloxLaunch reserve_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, uint64_t numbers);
+
+// Takes back what reserve_philox gave for a launch that did not come about, unless the generator's state has changed since. Any thread.
+OPENREG_API void return_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, const PhiloxLaunch& reserved,
+                               uint64_t numbers) noexcept;
 
 }  // namespace openreg

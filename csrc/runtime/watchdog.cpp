@@ -54,9 +54,14 @@ struct Slot {
   std::atomic<const char*> what{nullptr};  // null: does not wait
   std::atomic<uint64_t> since_ns{0};
   std::atomic<int> device{-1};
+  std::atomic<const char*> launch{nullptr};  // null: does not launch
+  std::atomic<uint64_t> launches{0};
   std::atomic<bool> taken{true};
   // The watchdog's: the wait that was reported, and since when nothing has happened on its device.
   uint64_t reported_ns = 0, queues = 0, quiet_since_ns = 0;
+  // The watchdog's: the launch that its last look found, since when it finds it, and whether that was reported.
+  uint64_t seen_launch = 0, seen_since_ns = 0;
+  bool launch_reported = false;
   Slot* next = nullptr;      // constant once it is in the list
 };
 
@@ -74,10 +79,17 @@ Slot* take_slot() {
   return made;
 }
 
+void start_watchdog() noexcept;
+
 struct OwnSlot {
   Slot* slot = take_slot();
+  OwnSlot() {
+    static std::once_flag once;
+    std::call_once(once, start_watchdog);
+  }
   ~OwnSlot() {
     slot->what.store(nullptr, std::memory_order_release);
+    slot->launch.store(nullptr, std::memory_order_release);
     slot->taken.store(false, std::memory_order_release);
   }
 };
@@ -143,10 +155,25 @@ void report(const char* what, double waited) {
   std::fflush(stderr);
 }
 
+// A launch takes long where it waits for room in a full queue.
+void look_at_launch(Slot& slot) {
+  const char* name = slot.launch.load(std::memory_order_acquire);
+  const uint64_t number = slot.launches.load(std::memory_order_relaxed);
+  if (name == nullptr || std::exchange(slot.seen_launch, number) != number) {
+    slot.seen_since_ns = now_ns();
+    slot.launch_reported = false;
+    return;
+  }
+  const double waited = static_cast<double>(now_ns() - slot.seen_since_ns) * 1e-9;
+  if (waited <= stall_seconds()) return;
+  if (!std::exchange(slot.launch_reported, true)) report((std::string("room in the queue for ") + name).c_str(), waited);
+  if (abandons()) abandon_hung_devices();
+}
+
 void look_at(Slot& slot) {
   const char* what = slot.what.load(std::memory_order_acquire);
   const uint64_t since = slot.since_ns.load(std::memory_order_relaxed);
-  if (what == nullptr || since == 0) return;
+  if (what == nullptr || since == 0) return look_at_launch(slot);
   const double waited = static_cast<double>(now_ns() - since) * 1e-9;
   if (waited <= stall_seconds()) return;
   if (std::exchange(slot.reported_ns, since) != since) {
@@ -256,8 +283,6 @@ thread_local OwnHelper own_helper;
 }  // namespace
 
 WatchedWait::WatchedWait(const char* what, c10::DeviceIndex device) noexcept {
-  static std::once_flag once;
-  std::call_once(once, start_watchdog);
   Slot& slot = own_slot();
   what_ = slot.what.load(std::memory_order_relaxed);
   device_ = static_cast<c10::DeviceIndex>(slot.device.load(std::memory_order_relaxed));
@@ -274,8 +299,17 @@ WatchedWait::~WatchedWait() {
   slot.device.store(device_, std::memory_order_relaxed);
 }
 
+WatchedLaunch::WatchedLaunch(const char* name) noexcept {
+  Slot& slot = own_slot();
+  slot.launches.store(slot.launches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  slot.launch.store(name, std::memory_order_release);
+}
+
+WatchedLaunch::~WatchedLaunch() { own_slot().launch.store(nullptr, std::memory_order_release); }
+
 openreg_status poll_slice(WaitFunction poll, void* object, c10::DeviceIndex device, uint64_t timeout_ns, openreg_error* error) {
   if (!abandons() || captures_underway()) {
+    leave_wait();  // where a capture began during the wait
     const HostWait borrowed;
     return poll(object, timeout_ns, error);
   }
@@ -311,6 +345,11 @@ openreg_status poll_slice(WaitFunction poll, void* object, c10::DeviceIndex devi
 }
 
 void leave_wait() noexcept {
+  if (own_helper.helper == nullptr) return;
+  {
+    std::lock_guard<std::mutex> lock(own_helper.helper->mutex);
+    if (own_helper.helper->state == Helper::idle) return;
+  }
   own_helper.leave();
   own_helper.helper.reset();
 }

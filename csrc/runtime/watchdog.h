@@ -30,11 +30,22 @@ class WatchedWait {
   uint64_t since_ns_;
 };
 
+// Marks, for its lifetime, that the calling thread puts the work `name`, which lives as long as the process, on a queue. Hot: no clock is read here, the
+// watchdog measures from its first look that finds this launch.
+class WatchedLaunch {
+ public:
+  explicit WatchedLaunch(const char* name) noexcept;
+  ~WatchedLaunch();
+  WatchedLaunch(const WatchedLaunch&) = delete;
+  WatchedLaunch& operator=(const WatchedLaunch&) = delete;
+};
+
 // One slice of a wait: poll(object, timeout_ns, error). On a helper thread where that is needed. NOT_READY when the slice ended first;
 // DEVICE_LOST, with *error, when the device was abandoned.
 openreg_status poll_slice(WaitFunction poll, void* object, c10::DeviceIndex device, uint64_t timeout_ns, openreg_error* error);
 
-// The calling thread leaves a wait early: its helper ends by itself.
+// The calling thread leaves a wait early, if it has one: its helper ends by itself. Otherwise the thread's next wait would take this one's end for
+// its own.
 void leave_wait() noexcept;
 
 // No look at the driver after this returns: it is about to stop. Any thread.

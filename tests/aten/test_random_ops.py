@@ -406,6 +406,23 @@ def test_bad_arguments_raise_as_on_the_cpu_and_draw_nothing(method, args, dtype)
     assert torch.equal(torch.openreg.get_rng_state(), state)
 
 
+def test_bad_arguments_of_operators_on_the_cpus_kernels_draw_nothing(device):
+    ones, own = torch.ones(8, device=device), torch.Generator(device)
+    before = torch.openreg.get_rng_state(device), own.get_state()
+    for generator in (None, own):
+        for call in (
+            lambda: torch.multinomial(ones, -1, generator=generator),
+            lambda: torch.multinomial(ones, 100, generator=generator),
+            lambda: torch.poisson(ones.int(), generator=generator),
+            lambda: torch.binomial(ones, torch.ones(3, device=device), generator=generator),
+        ):
+            with pytest.raises(RuntimeError):
+                call()
+    assert torch.equal(torch.openreg.get_rng_state(device), before[0]) and torch.equal(own.get_state(), before[1])
+    torch.poisson(ones)
+    assert not torch.equal(torch.openreg.get_rng_state(device), before[0])
+
+
 def test_writing_to_overlapping_memory_raises_as_on_the_cpu():
     for method, args in (("normal_", ()), ("uniform_", ()), ("bernoulli_", (0.5,)), ("random_", ())):
         with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):

@@ -118,6 +118,32 @@ def test_a_long_queue_of_short_kernels_is_no_stall_to_give_up(python):
     )
 
 
+@pytest.mark.parametrize("action", ["report", "abandon"])
+def test_a_launch_that_waits_for_room_is_reported_and_can_be_given_up(python, action):
+    result = python(
+        f"""
+        import threading, torch, torch_openreg
+        ended, stream = threading.Event(), torch.openreg.Stream()
+        stream.launch_host_func(ended.wait)
+        if {action == "report"}:
+            threading.Timer(1.5, ended.set).start()
+        try:
+            with torch.openreg.stream(stream):
+                for _ in range(100_000):  # no wait among them
+                    torch.openreg._sleep(1)
+            torch.openreg.synchronize()
+        except torch.AcceleratorError as error:
+            assert {action == "abandon"} and "is lost" in str(error), error
+        else:
+            assert {action == "report"}
+        ended.set()
+        """,
+        env={"OPENREG_STALL_SECONDS": "0.3", "OPENREG_STALL_ACTION": action},
+    )
+    assert "a wait for room in the queue for openreg::sleep has taken" in result.stderr, result.stderr
+    assert result.stderr.count("has taken") == 1
+
+
 @pytest.mark.parametrize("name,value", [("OPENREG_STALL_ACTION", "explode"), ("OPENREG_STALL_SECONDS", "soon"), ("OPENREG_STALL_SECONDS", "-1")])
 def test_a_bad_setting_is_named_at_the_first_use(python, name, value):
     python(

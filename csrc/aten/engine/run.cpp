@@ -248,12 +248,29 @@ void enqueue(const Call& call, Words& words, Staging* staging, at::ArrayRef<c10:
   count_route(call.record, staging);
 }
 
-PhiloxLaunch reserve(const Call& call) {
-  if (call.record.generator < 0) return {};
-  const c10::IValue& argument = call.arguments[call.record.generator];
-  // Four numbers are one counter step: every launch seeds a CPU generator of its own.
-  return reserve_philox(argument.isNone() ? std::nullopt : std::optional<at::Generator>(argument.toGenerator()), call.device, 4);
-}
+// The random numbers of a call. One that throws gives them back: bad input leaves the generator as it was.
+class Reserved {
+ public:
+  explicit Reserved(const Call& call) : device_(call.device), draws_(call.record.generator >= 0) {
+    if (C10_LIKELY(!draws_)) return;
+    const c10::IValue& argument = call.arguments[call.record.generator];
+    if (!argument.isNone()) generator_ = argument.toGenerator();
+    numbers_ = reserve_philox(generator_, device_, kNumbers);
+  }
+  ~Reserved() {
+    if (C10_UNLIKELY(draws_ && std::uncaught_exceptions() > exceptions_)) return_philox(generator_, device_, numbers_, kNumbers);
+  }
+  Reserved(const Reserved&) = delete;
+  operator const PhiloxLaunch&() const { return numbers_; }
+
+ private:
+  static constexpr uint64_t kNumbers = 4;  // one counter step: every launch seeds a CPU generator of its own
+  c10::DeviceIndex device_;
+  bool draws_;
+  int exceptions_ = std::uncaught_exceptions();
+  std::optional<at::Generator> generator_;
+  PhiloxLaunch numbers_ = {};
+};
 
 bool all_contiguous(const Call& call) {
   bool contiguous = true;
@@ -481,7 +498,7 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   check_cpu_operands(call);
   materialize_written(call);
 
-  const PhiloxLaunch random = reserve(call);
+  const Reserved random(call);
   const bool use_memo = record.memo && !counts_mask(call);
   // In a capture nothing can wait, so a new signature is taken on trust there, and not remembered: its errors come with the replay.
   const bool capturing = capture_of(current_stream(call.device)) != 0;
@@ -533,7 +550,7 @@ void launch(const c10::OperatorHandle& op, Stack arguments) {
   std::optional<Staging> staging;
   if (!has_kernel_view(call.device)) staging.emplace(current_stream(call.device));
   Encoder encoder(call.device, words, nullptr, staging ? &*staging : nullptr);
-  if (!encode(call, encoder, reserve(call)) || !encoder.objects().empty()) throw_cannot_travel(call);
+  if (!encode(call, encoder, Reserved(call)) || !encoder.objects().empty()) throw_cannot_travel(call);
   TaskHeader header = {};
   header.record = &record;
   header.state = capture_launch_state();
