@@ -68,6 +68,29 @@ def test_what_it_raises_is_the_late_error_of_its_stream(device, error):
     assert seen == [2]
 
 
+def test_an_error_whose_text_cannot_be_made_is_a_late_error_too(python):
+    result = python("""
+import functools, torch, torch_openreg
+x, stream = torch.ones(4, device="openreg"), torch.openreg.Stream()
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit("no text")
+def check(x, error):
+    raise error
+for error in (ValueError("refused: the text shows a tensor"), Silent(), ValueError("half a pair: \\ud800")):
+    stream.launch_host_func(functools.partial(check, x, error) if type(error) is not ValueError or "pair" not in str(error) else lambda: check(x, error))
+    try:
+        stream.synchronize()
+    except torch.AcceleratorError as late:
+        print(str(late).split(chr(10))[0])
+stream.launch_host_func(lambda: print("goes on", flush=True))
+stream.synchronize()
+""", timeout=30)
+    lines = result.stdout.splitlines()
+    assert "ValueError (in the host function partial)" in lines[0] and "Silent (in the host function partial)" in lines[1], lines
+    assert "half a pair: \\ud800" in lines[2] and lines[3:] == ["goes on"], lines
+
+
 @pytest.mark.parametrize("use", [lambda x: x + 1, lambda x: x.cpu(), lambda x: torch.openreg.synchronize(), lambda x: x.fill_(2)],
                          ids=["launch", "copy", "wait", "fill"])
 def test_it_may_not_use_the_device(use):

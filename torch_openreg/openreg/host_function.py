@@ -53,5 +53,17 @@ def _serve(stream_id: int, device_index: int) -> None:
         try:
             _functions[number]()
         except BaseException as exception:  # SystemExit too: it ends no thread of the caller's
-            kind, error = type(exception).__name__, f"{exception} (in the host function {_functions[number]!r})"
-        _C.finish_host_call(stream_id, device_index, kind, error)
+            kind, error = type(exception).__name__, _words(exception, number)
+        finally:
+            _C.finish_host_call(stream_id, device_index, kind, error)
+
+
+def _words(exception: BaseException, number: int) -> str:
+    """What the host function raised, and which one it was. Raises nothing: repr of a device tensor waits, which is refused here."""
+    try:
+        text = f"{exception} (in the host function {_functions[number]!r})"
+    except BaseException:
+        function = _functions.get(number)
+        name = getattr(function, "__qualname__", type(function).__name__)
+        text = f"{type(exception).__name__} (in the host function {name})"
+    return text.encode(errors="backslashreplace").decode()
