@@ -3,6 +3,8 @@
 The first half runs each case in a process of its own, because it sets the schedule of the whole program.
 """
 
+import sys
+
 import pytest
 import torch
 import torch_openreg  # noqa: F401
@@ -300,6 +302,20 @@ def test_a_late_error_leaves_the_block_and_the_schedule_comes_back(gather):
         with torch.openreg.schedule("lazy"):
             raise AssertionError("the error of earlier work is raised at the entry")
     assert torch.openreg.current_schedule() == before
+
+
+def test_an_interrupted_wait_leaves_the_block_and_the_schedule_comes_back(gather, monkeypatch):
+    module, before = sys.modules["torch_openreg.openreg.schedule"], torch.openreg.current_schedule()
+    with pytest.raises(KeyboardInterrupt):  # not the late error, which comes second
+        with torch.openreg.schedule("lazy"):
+            gather()
+            waits = iter([interrupted, module._synchronize_all])
+            monkeypatch.setattr(module, "_synchronize_all", lambda: next(waits)())
+    assert torch.openreg.current_schedule() == before and list(waits) == []
+
+
+def interrupted():
+    raise KeyboardInterrupt
 
 
 def test_a_late_error_names_the_seed(gather):

@@ -57,6 +57,16 @@ def test_a_wait_of_the_engine_for_its_own_sake_raises_nothing_and_orders_nothing
     del kept, first
 
 
+def test_a_finding_leaves_the_block_of_a_schedule_and_the_schedule_comes_back(races):
+    before = torch.openreg.current_schedule()
+    with pytest.raises(torch.openreg.SanitizerError):
+        with torch.openreg.schedule("lazy"):
+            a = torch.ones(64, device="openreg")
+            kept = race(races[0], a)
+    assert torch.openreg.current_schedule() == before
+    del kept
+
+
 def test_collected_findings_are_neither_printed_nor_raised(races, capfd):
     with sanitizer.collect() as report:
         kept = race(*races)

@@ -26,9 +26,10 @@ class schedule:
     Args:
         name: "eager", "lazy" or "random:SEED".
 
-    Entering and leaving wait for all devices, and raise late errors as `synchronize` does. Entering fails with ValueError, and
-    nothing has changed, for another name and while a stream is being captured. An exception that leaves the block of a random schedule carries its name as
-    a note (printed to stderr before Python 3.11), so that the same order can be had again.
+    Entering and leaving wait for all devices, and raise late errors as `synchronize` does: leaving raises the first one once the schedule
+    has changed. Entering fails with ValueError, and nothing has changed, for another name and while a stream is being captured. An exception
+    that leaves the block of a random schedule carries its name as a note (printed to stderr before Python 3.11), so that the same order can
+    be had again.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,25 +43,32 @@ class schedule:
         try:
             _synchronize_all()  # raises what went wrong before
         except BaseException:
-            _C.exchange_schedule(before)
+            _restore(before)
             raise
         self._before.append(before)
         return self
 
     def __exit__(self, kind: object, exception: BaseException | None, traceback: object) -> None:
-        before, late = self._before.pop(), None
-        while True:
-            try:
-                _synchronize_all()
-            except torch.AcceleratorError as error:
-                late = error
-            if _C.exchange_schedule(before) is not None:
-                break
+        late = _restore(self._before.pop())
         for error in (exception, late):
             if error is not None and self.name.startswith("random:"):
                 _add_note(error, f"The schedule was {self.name}: torch.openreg.schedule({self.name!r}) runs the same order again.")
         if late is not None:
             raise late
+
+
+def _restore(before: str) -> BaseException | None:
+    """Waits for all devices until the schedule has changed back, and returns the first error. A second Ctrl-C ends the waiting."""
+    late = None
+    while True:
+        try:
+            _synchronize_all()
+        except BaseException as error:
+            if isinstance(late, KeyboardInterrupt) and isinstance(error, KeyboardInterrupt):
+                raise
+            late = late or error
+        if _C.exchange_schedule(before) is not None:
+            return late
 
 
 def _synchronize_all() -> None:
