@@ -500,6 +500,45 @@ def test_what_is_no_stream_of_the_device_is_no_external_stream(hal):
         torch.openreg.ExternalStream(handle.value, 1)
 
 
+# ---- What is no stream and no event ----------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [3, 3.5, "openreg", torch.Stream("cpu"), torch.Event("cpu")], ids=["int", "float", "text", "cpu stream", "cpu event"])
+def test_waits_and_records_refuse_what_is_no_stream_or_event_of_the_device(wrong):
+    stream, event = torch.openreg.Stream(), torch.openreg.Event()
+    for refused in (stream.wait_event, stream.record_event):
+        with pytest.raises(TypeError, match="Expected an event of an openreg device"):
+            refused(wrong)
+    for refused in (stream.wait_stream, event.record, event.wait):
+        with pytest.raises(TypeError, match="Expected a stream of an openreg device"):
+            refused(wrong)
+
+
+def test_none_is_no_stream_and_no_event_to_wait_for(device):
+    stream = torch.openreg.Stream(device)
+    for wait in (stream.wait_event, stream.wait_stream):
+        with pytest.raises(TypeError, match="Expected a"):
+            wait(None)
+
+
+@pytest.mark.parametrize("kind", [lambda: torch.Event("openreg"), torch.openreg.Event], ids=["torch.Event", "torch.openreg.Event"])
+def test_events_and_streams_of_torch_work_with_those_of_the_device(device, kind):
+    with torch.openreg.device(device):
+        first, second, event = torch.openreg.Stream(device), torch.Stream(device), kind()
+        for own, other in ((first, second), (second, first)):
+            with own if type(own) is torch.Stream else torch.openreg.stream(own):
+                x = torch.ones(4, device=device) + 1
+                event.record(stream=own)
+                event.record()
+            first.record_event(event)  # torch's own takes no subclasses
+            other.wait_event(event)
+            other.wait_stream(own)
+            event.wait(other)
+            event.wait()
+            with other if type(other) is torch.Stream else torch.openreg.stream(other):
+                assert (x * 2).tolist() == [4] * 4
+
+
 # ---- Autograd and streams, under schedules that run nothing unasked ---------
 
 

@@ -58,6 +58,14 @@ class Event(torch.Event):
         """The event's name for other processes, good while an event of this process lives that shares it."""
         return _C.ipc_handle(self)
 
+    def record(self, stream: torch.Stream | None = None) -> None:
+        """Stands, from now on, for the work that the stream, None for the current one, has now."""
+        super().record() if stream is None else super().record(_check_stream(stream))
+
+    def wait(self, stream: torch.Stream | None = None) -> None:
+        """Lets later work of the stream, None for the current one, wait for the event."""
+        super().wait() if stream is None else super().wait(_check_stream(stream))
+
     def elapsed_time(self, other: torch.Event) -> float:
         """Milliseconds of device time from this event to the other one; negative when that came first.
 
@@ -78,3 +86,17 @@ class Event(torch.Event):
         if self.event_id == 0:
             return "torch.openreg.Event(not recorded)"
         return f"torch.openreg.Event(device={self.device}, event_id={self.event_id:#x})"
+
+
+# torch's own methods cast what they get without a look.
+def _check_event(event: torch.Event) -> torch.Event:
+    if not isinstance(event, torch.Event) or event.device.type != "openreg":
+        raise TypeError(f"Expected an event of an openreg device, but got {event!r}.")
+    return event
+
+
+def _check_stream(stream: torch.Stream) -> torch.Stream:
+    if not isinstance(stream, torch.Stream) or stream.device.type != "openreg":
+        raise TypeError(f"Expected a stream of an openreg device, but got {stream!r}.")
+    initialization._lazy_init()
+    return stream

@@ -17,7 +17,7 @@ from torch_openreg import _C
 
 from . import host_function, initialization
 from .device import _get_device_index, _is_no_device
-from .event import Event
+from .event import Event, _check_event, _check_stream
 
 _S = TypeVar("_S", bound="Stream")
 
@@ -45,10 +45,17 @@ class Stream(torch.Stream):
 
     def record_event(self, event: torch.Event | None = None) -> torch.Event:
         """Records the event, a new one if none is given, after the work that the stream has now."""
-        if event is None:
-            event = Event()
+        event = Event() if event is None else _check_event(event)
         event.record(self)
         return event
+
+    def wait_event(self, event: torch.Event) -> None:
+        """Lets later work of the stream wait for the event's latest record."""
+        super().wait_event(_check_event(event))
+
+    def wait_stream(self, stream: torch.Stream) -> None:
+        """Lets later work of the stream wait for the work that the other stream has now."""
+        super().wait_stream(_check_stream(stream))
 
     def launch_host_func(self, function: Callable[[], object]) -> None:
         """Queues a call of `function` on the host, as cudaLaunchHostFunc: it runs after the work that the stream has now, and what is queued
@@ -158,13 +165,6 @@ def set_stream(stream: torch.Stream | None) -> None:
     _check_stream(stream)
     _C.set_stream(stream.stream_id, stream.device_index)
     _C.set_device(stream.device_index)
-
-
-def _check_stream(stream: torch.Stream) -> torch.Stream:
-    if not isinstance(stream, torch.Stream) or stream.device.type != "openreg":
-        raise TypeError(f"Expected a stream of an openreg device, but got {stream!r}.")
-    initialization._lazy_init()
-    return stream
 
 
 def _wrap(ids: tuple[int, int, int], cls: type[_S] = Stream) -> _S:  # type: ignore[assignment]
