@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdio>
 #include <mutex>
+#include <unordered_set>
 #include <utility>
 
 #include "runtime/device.h"
@@ -28,6 +29,8 @@ struct Heaps {
   BlockTable table;
   std::array<std::atomic<DeviceHeap*>, kMaxDevices> of_device{};
   std::mutex create_mutex;
+  std::mutex lent_mutex;
+  std::unordered_set<void*> lent;  // by allocate_device_block. LOCK: lent_mutex
 };
 
 Heaps& heaps() {
@@ -144,14 +147,22 @@ void* allocate_device_block(c10::Stream stream, size_t bytes) {
   DeviceHeap& heap = device_heap(stream.device_index());
   hal();
   stream_handle(stream);  // refuses a stream that the device does not have
-  return bytes == 0 ? nullptr : heap.allocate(bytes, stream.id());
+  if (bytes == 0) return nullptr;
+  void* address = heap.allocate(bytes, stream.id());
+  std::lock_guard<std::mutex> lock(heaps().lent_mutex);
+  heaps().lent.insert(address);
+  return address;
 }
 
 void free_device_block(void* address) {
   if (address == nullptr) return;
-  const bool released = release_block(address);
-  if (!released && sanitizing() != 0) layers::sanitizer::block_freed_twice(address, call_stack());
-  TORCH_CHECK_VALUE(released, address, " is not the address of an allocated block of device memory (freed twice?).");
+  const bool lent = [&] {
+    std::lock_guard<std::mutex> lock(heaps().lent_mutex);
+    return heaps().lent.erase(address) != 0;
+  }();
+  if (lent && release_block(address)) return;
+  if (sanitizing() != 0) layers::sanitizer::block_freed_twice(address, call_stack());
+  TORCH_CHECK_VALUE(false, address, " is not the address of a block of device memory that was allocated by address (freed twice?).");
 }
 
 void record_deferred_blocks() {

@@ -200,6 +200,15 @@ def test_blocks_by_address_for_other_libraries(device):
         torch.openreg.caching_allocator_delete(addresses[0])
     with pytest.raises(ValueError, match="not the address"):
         torch.openreg.caching_allocator_delete(12345)
+    x = torch.ones(4, device=device)
+    with pytest.raises(ValueError, match="not the address of a block .* that was allocated by address"):
+        torch.openreg.caching_allocator_delete(x.data_ptr())
+    y = torch.zeros(4, device=device)
+    assert x.tolist() == [1] * 4 and y.data_ptr() != x.data_ptr()
+    del x, y
+    for missing in (99999, -1):
+        with pytest.raises(ValueError, match=f"no stream {missing} of {device}"):
+            torch.openreg.caching_allocator_alloc(64, device, missing)
     with pytest.raises(ValueError, match="belongs to"):
         torch.openreg.caching_allocator_alloc(1, 1 - device.index, stream)
     with pytest.raises(TypeError, match="stream_id"):

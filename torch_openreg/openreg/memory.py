@@ -198,7 +198,7 @@ def caching_allocator_alloc(size: int, device: Device = None, stream: torch.Stre
     Args:
         size: in bytes.
         device: whose memory; None for the current device.
-        stream: the stream of the device that it is for, or its `stream_id`; None for the current one.
+        stream: the stream of the device that it is for, or its `stream_id`; None for the current one. ValueError for one that is not there.
     """
     index = _get_device_index(device, optional=True)
     initialization._lazy_init()
@@ -214,7 +214,7 @@ def caching_allocator_alloc(size: int, device: Device = None, stream: torch.Stre
 
 
 def caching_allocator_delete(mem_ptr: int) -> None:
-    """Gives back what `caching_allocator_alloc` returned. ValueError for another address."""
+    """Gives back what `caching_allocator_alloc` returned. ValueError for another address, a tensor's too."""
     _C.free_block(mem_ptr)
 
 
