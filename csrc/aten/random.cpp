@@ -10,6 +10,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones_like.h>
+#include <torch/headeronly/version.h>
 #include <torch/library.h>
 
 #include <cstdio>
@@ -359,9 +360,11 @@ bool has_dropout_kernel(const at::Tensor& tensor, DType* dtype) {
   return is_plain(tensor) && kernel_dtype(tensor.scalar_type(), dtype) && kernels::dropout_kernel(*dtype) != nullptr;
 }
 
+constexpr bool kRefusesComplex = TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR < 15;  // later the CPU's mask of complex numbers is one of real ones
+
 // Core takes native_dropout for this device and a formula for the CPU, where a mask of the input's own type refuses some types.
 at::Tensor dropout(const at::Tensor& input, double p, bool train) {
-  const bool refused = input.is_complex() || c10::isBarebonesUnsignedType(input.scalar_type());
+  const bool refused = (kRefusesComplex && input.is_complex()) || c10::isBarebonesUnsignedType(input.scalar_type());
   if (refused && train && p > 0 && p < 1 && input.numel() != 0) at::empty_like(input).bernoulli_(1 - p);
   return at::native::dropout(input, p, train);
 }

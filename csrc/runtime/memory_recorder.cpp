@@ -62,6 +62,8 @@ class Recorder final : public MemoryRecorder {
   void start(const HistorySettings& settings, bool clear) {
     if (clear) forget();
     std::lock_guard<std::mutex> lock(mutex_);
+    if (settings.annotations_of_all_threads != settings_.annotations_of_all_threads) remove(annotation_callback_);
+    if (!settings.compile_context) remove(region_callback_);
     settings_ = settings;
     for (auto& trace : traces_) shorten(trace);
     shorten(annotations_);
@@ -78,10 +80,8 @@ class Recorder final : public MemoryRecorder {
       memory_recorder.store(nullptr, std::memory_order_release);
       stacks_.store(RecordContext::NEVER, std::memory_order_relaxed);
       settings_ = {};
-      for (auto* callback : {&annotation_callback_, &region_callback_}) {
-        if (*callback) at::removeCallback(**callback);
-        callback->reset();
-      }
+      remove(annotation_callback_);
+      remove(region_callback_);
     }
     forget();
   }
@@ -114,6 +114,11 @@ class Recorder final : public MemoryRecorder {
     std::lock_guard<std::mutex> lock(mutex_);
     traces_.swap(traces);
     annotations_.swap(annotations);
+  }
+
+  static void remove(std::optional<at::CallbackHandle>& callback) {
+    if (callback) at::removeCallback(*callback);
+    callback.reset();
   }
 
   static at::CallbackHandle add_annotation_callback(bool all_threads);

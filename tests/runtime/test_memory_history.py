@@ -314,6 +314,12 @@ def test_annotations_of_the_profiler_are_in_the_snapshot(device):
     thread.start()
     thread.join()
     assert {entry["name"] for entry in memory._snapshot()["external_annotations"]} == {"of another thread"}
+    memory._record_memory_history(stacks="python", clear_history=True)  # a running recording takes the new settings
+    thread = threading.Thread(target=annotate, args=("of another thread",))
+    thread.start()
+    thread.join()
+    annotate("mine")
+    assert {entry["name"] for entry in memory._snapshot()["external_annotations"]} == {"mine"}
 
 
 def test_backward_allocates_on_its_own_thread_and_is_recorded(device):
