@@ -12,6 +12,8 @@ from pathlib import Path
 
 from torch_openreg import child
 
+from . import output
+
 
 def add_parser(commands) -> None:
     audit = commands.add_parser(
@@ -33,6 +35,8 @@ def _handle(arguments) -> int:
     if not arguments.module and not Path(arguments.program).is_file():
         print(f"openreg audit: there is no script {arguments.program}; a module is given as `-m {arguments.program}`.", file=sys.stderr)
         return 2
+    if output.refused("openreg audit", arguments.json):
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "places.json"
         task = {
@@ -47,9 +51,9 @@ def _handle(arguments) -> int:
             print(f"openreg audit: {arguments.program} ended with status {status} before its lines could be told.", file=sys.stderr)
             return 2
         result = json.loads(found.read_text())
+    print(render(result), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-    print(render(result))
     return status
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from torch_openreg import child
 
+from . import output
+
 
 def add_parser(commands) -> None:
     trace = commands.add_parser(
@@ -30,8 +32,7 @@ def _handle(arguments) -> int:
     if not arguments.module and not Path(arguments.program).exists():
         print(f"openreg trace: there is no file {arguments.program}", file=sys.stderr)
         return 2
-    if not arguments.output.resolve().parent.is_dir():
-        print(f"openreg trace: there is no folder {arguments.output.parent} for the trace", file=sys.stderr)
+    if output.refused("openreg trace", arguments.output):
         return 2
     environment = dict(os.environ)
     environment.pop("TORCH_OPENREG_DEFER_LOAD", None)

@@ -8,6 +8,8 @@ from torch_openreg.testing.conformance import gap_update, report
 from torch_openreg.testing.conformance import gaps as gap_files
 from torch_openreg.testing.conformance.environment import worker_environment
 
+from .. import output
+
 
 def add_parser(actions) -> None:
     gaps = actions.add_parser("gaps", help="check a gap file, fit it to a run, or write it for torch's set_test_configs")
@@ -19,6 +21,10 @@ def add_parser(actions) -> None:
 
 
 def handle(arguments) -> int:
+    if output.refused("openreg conformance gaps", arguments.test_configs):
+        return 2
+    if arguments.update_from and output.refused("openreg conformance gaps", arguments.file):
+        return 2
     try:
         if arguments.update_from:
             results = report.read_results(arguments.update_from)

@@ -9,11 +9,13 @@ from pathlib import Path
 from torch_openreg import child
 from torch_openreg.testing.conformance import pack
 
+from .. import output
+
 
 def add_parser(actions) -> None:
     record = actions.add_parser("record", help="record the operator calls of a script as a model pack",
                                 description="Runs a script and writes its distinct operator calls, which `run --pack PACK` runs on any device.")
-    record.add_argument("--out", type=Path, metavar="PACK", help="NAME.jsonl or NAME.jsonl.gz; may also be the last two words (default: the script's NAME.jsonl)")
+    record.add_argument("--out", type=Path, metavar="PACK", help="NAME.jsonl or NAME.jsonl.gz; without it here, it may also be the last two words (default: the script's NAME.jsonl)")
     record.add_argument("--device", default="cpu", help="record calls on this device; the script itself puts its tensors there (default: %(default)s)")
     record.add_argument("--import", dest="module", default="", metavar="MODULE", help="module that registers the device")
     record.add_argument("program", metavar="SCRIPT")
@@ -25,7 +27,7 @@ def handle(arguments) -> int:
     if not Path(arguments.program).is_file():
         print(f"there is no script {arguments.program}", file=sys.stderr)
         return 2
-    if arguments.arguments[-2:-1] == ["--out"]:
+    if arguments.out is None and arguments.arguments[-2:-1] == ["--out"]:
         *arguments.arguments, _, out = arguments.arguments
         arguments.out = Path(out)
     arguments.out = arguments.out or Path(f"{Path(arguments.program).stem}.jsonl")
@@ -33,6 +35,8 @@ def handle(arguments) -> int:
         pack.name_for(arguments.out)
     except pack.PackError as error:
         print(error, file=sys.stderr)
+        return 2
+    if output.refused("openreg conformance record", arguments.out):
         return 2
     task = {"out": os.path.abspath(arguments.out), **{key: getattr(arguments, key) for key in ("device", "module", "program", "arguments")}}
     sys.stdout.flush()

@@ -14,6 +14,7 @@ from torch_openreg.testing.conformance import gaps as gap_files
 from torch_openreg.testing.conformance.pool import BUDGET_SPENT, Plan, Pool, RunFailed
 from torch_openreg.testing.conformance.report import diff, results
 
+from .. import output
 from . import gaps, options
 
 INTERRUPTED = 130  # as a shell has it for SIGINT
@@ -49,6 +50,8 @@ def handle(arguments) -> int:
     options.use_driver(arguments)
     if arguments.update and not arguments.gaps:
         print("--update rewrites the file of --gaps; name one", file=sys.stderr)
+        return 2
+    if arguments.update and output.refused("openreg conformance run", arguments.gaps):
         return 2
     try:
         path = arguments.gaps or gap_files.default_file(arguments.device)
