@@ -37,6 +37,40 @@ def test_a_bad_file_is_refused_with_its_entry(tmp_path, text, words):
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize("text, words", [
+    (b'# caf\xe9\n', "is not UTF-8, as TOML is: .* at byte 5"),
+    (b"gap = [1]\n", r"entry 1 is 1; write \[\[gap\]\] with two brackets"),
+    (b'[gap]\nop = "add"\nkind = "unsupported"\nreason = "x"\n', r"write \[\[gap\]\] with two brackets"),
+])
+def test_a_broken_file_is_a_sentence(tmp_path, text, words):
+    path = tmp_path / "gaps.toml"
+    path.write_bytes(text)
+    with pytest.raises(gaps.GapFileError, match=words):
+        gaps.read(path)
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("dtype", "flaot32", "unknown dtype 'flaot32'; the nearest are float32"),
+    ("mode", "forwrd", "unknown mode 'forwrd'; the nearest are forward"),
+    ("dtype", "zzz", "unknown dtype 'zzz'; the dtypes are bool, uint8"),
+])
+def test_a_name_without_a_glob_is_one_that_rows_have(tmp_path, key, value, words):
+    entry = '[[gap]]\nop = "add"\n{} = "{}"\nkind = "unsupported"\nreason = "x"\n'
+    with pytest.raises(gaps.GapFileError, match=rf"entry 1 \(add\): {words}"):
+        read(tmp_path, entry.format(key, value))
+    read(tmp_path, entry.format("dtype", "flaot*") + entry.format("dtype", "none") + entry.format("mode", "prims") + entry.format("dtype", "float8_e5m2"))
+
+
+def test_a_dtype_of_the_command_line_is_one_that_rows_have():
+    import argparse
+
+    from torch_openreg.cli.conformance import options
+
+    assert options.dtype_names("float32, torch.int64,none") == ("float32", "int64", "none")
+    with pytest.raises(argparse.ArgumentTypeError, match="unknown dtype 'flaot16'; the nearest are float16"):
+        options.dtype_names("float32,flaot16")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(gaps.GapFileError, match="cannot be read"):
         gaps.read(tmp_path / "none.toml")

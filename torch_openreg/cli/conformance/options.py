@@ -59,7 +59,11 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def dtype_names(text: str) -> tuple[str, ...]:
-    return tuple(name.removeprefix("torch.") for name in names(text))
+    found = tuple(name.removeprefix("torch.") for name in names(text))
+    for name in found:
+        if problem := databases.unknown("dtype", name, databases.DTYPES):
+            raise argparse.ArgumentTypeError(problem)
+    return found
 
 
 def mode_names(text: str) -> tuple[str, ...]:

@@ -82,8 +82,8 @@ def _entries(failing: list[RowResult], scored: list[RowResult], kind: str, reaso
 
 def write(path: Path, entries: list[Gap]) -> None:
     """Writes the entries; the comment at the top of the file stays."""
-    head = _head(path.read_text()) if path.exists() else "# Known failures, each with a reason: docs/conformance.md describes the format.\n"
-    path.write_text(head + "".join("\n" + _text(gap) for gap in entries))
+    head = _head(path.read_text(encoding="utf-8")) if path.exists() else "# Known failures, each with a reason: docs/conformance.md describes the format.\n"
+    path.write_text(head + "".join("\n" + _text(gap) for gap in entries), encoding="utf-8")
 
 
 def _head(text: str) -> str:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from . import databases
 from .result import RowResult
 
 try:
@@ -71,17 +72,23 @@ def default_file(device: str) -> Path | None:
 def read(path: Path) -> list[Gap]:
     """Reads a gap file; raises GapFileError."""
     try:
-        document = tomllib.loads(Path(path).read_text())
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise GapFileError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise GapFileError(f"{path}: is not UTF-8, as TOML is: {error.reason} at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         raise GapFileError(f"{path}: is not TOML: {error}") from error
+    if isinstance(document.get("gap"), dict):
+        raise GapFileError(f"{path}: [gap] begins one table; write [[gap]] with two brackets before each entry")
     if set(document) - {"gap"} or not isinstance(document.get("gap", []), list):
         raise GapFileError(f"{path}: has only [[gap]] entries, found {', '.join(sorted(document))}")
     return [_entry(path, number, entry) for number, entry in enumerate(document.get("gap", []), 1)]
 
 
 def _entry(path: Path, number: int, entry: dict) -> Gap:
+    if not isinstance(entry, dict):
+        raise GapFileError(f"{path}: entry {number} is {entry!r}; write [[gap]] with two brackets before each entry")
     subjects = [key for key in (*PREFIXES, TEST) if key in entry]
     where = f"{path}: entry {number} ({entry[subjects[0]] if subjects else 'no op'})"
     if unknown := set(entry) - KEYS:
@@ -98,6 +105,10 @@ def _entry(path: Path, number: int, entry: dict) -> Gap:
             raise GapFileError(f"{where}: has no {key}")
     if entry["kind"] not in KINDS:
         raise GapFileError(f"{where}: kind is {entry['kind']!r}; it is one of {', '.join(KINDS)}")
+    for key, known in (("dtype", databases.DTYPES), ("mode", databases.modes_of(databases.DATABASES))):
+        plain = key in entry and not any(sign in entry[key] for sign in "*?[")
+        if plain and (problem := databases.unknown(key, entry[key], known)):
+            raise GapFileError(f"{where}: {problem}")
     subject, rest = subjects[0], {key: value for key, value in entry.items() if key not in subjects}
     if subject != TEST:
         return Gap(PREFIXES[subject] + entry[subject], **rest)

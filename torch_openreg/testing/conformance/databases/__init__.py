@@ -5,12 +5,15 @@ of the dtypes that make a row; `draw(entry, dtype, mode, seed)`, the row's sampl
 objects with `on(device)` and `summary()`; `tolerances(entry, mode)`; and `RUNNERS`, mode -> run(case), as in `..modes`.
 """
 
+import difflib
 import importlib
 from dataclasses import dataclass, field
 
 from .. import rows
 
 DEFAULT = "op"
+NO_DTYPE = "none"  # of a row of the checks
+DTYPES = (*rows.DTYPES, *rows.FLOAT8, "qint8", "quint8", "qint32", NO_DTYPE)  # those that a row may have; the last ones in packs only
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,14 @@ def use_packs(files) -> None:
     """The rows of models come from these packs, where there are any, instead of from all that ship. Raises pack.PackError."""
     if files:
         DATABASES["model"].load().use(files)
+
+
+def unknown(kind: str, name: str, known) -> str:
+    """The sentence about a name that is not known, with the nearest ones, or all where none is near. Empty for one that is."""
+    if name in known:
+        return ""
+    near = difflib.get_close_matches(name, known, 3)
+    return f"unknown {kind} {name!r}; " + (f"the nearest are {', '.join(near)}" if near else f"the {kind}s are {', '.join(known)}")
 
 
 def modes_of(names) -> tuple[str, ...]:

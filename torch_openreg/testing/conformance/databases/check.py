@@ -5,6 +5,7 @@ import functools
 from .. import checks, levels
 from ..calls import NotApplicable
 from ..samples import seed_everything
+from . import NO_DTYPE
 
 
 class Call:
@@ -27,7 +28,7 @@ def entries() -> dict:
 
 
 def dtypes(entry, mode: str) -> list[str]:
-    return ["none"]
+    return [NO_DTYPE]
 
 
 def tolerances(entry, mode: str):
