@@ -18,7 +18,7 @@ pass through Python: it sees `configure`, and the environment as it was at the i
 | OPENREG_STALL_ACTION | `report`, or `abandon`: a device whose kernel does not end is given up, too | `report` |
 | OPENREG_VISIBLE_DEVICES | the devices this process sees, in its order: `1,0`; empty for none | all |
 
-The extension itself reads OPENREG_LAUNCH_BLOCKING and OPENREG_LAUNCH_TRACE, and the OPENREG_STALL variables, which are only checked here;
+The extension itself reads OPENREG_LAUNCH_BLOCKING and OPENREG_LAUNCH_TRACE, 1 or 0, and the OPENREG_STALL variables, which are only checked here;
 `torch.openreg.faults` reads OPENREG_FAULTS.
 """
 
@@ -35,7 +35,12 @@ SIMULATOR = "sim"
 DOCS_PAGE = "docs/hal.md"
 DEFAULT_DEVICES = 2  # the simulator's own default, so that counting devices need not start it
 SANITIZER_MODES = ("races", "lifetime", "init", "bounds", "leaks", "poison")  # in the order of the extension's bits
-MAX_DEVICES = 64  # the simulator's own limit
+MAX_DEVICES, MAX_MEMORY, MAX_SEED = 64, 2**46, 2**64 - 1  # the simulator's own limits; memory in bytes
+VARIABLES = (
+    "OPENREG_ALLOC_CONF", "OPENREG_CHECK_METADATA", "OPENREG_DEVICES", "OPENREG_DRIVER", "OPENREG_FAULTS", "OPENREG_KERNEL_VIEW", "OPENREG_LAUNCH_BLOCKING",
+    "OPENREG_LAUNCH_TRACE", "OPENREG_LAYERS", "OPENREG_MEMORY", "OPENREG_NO_MEMORY_CACHING", "OPENREG_SANITIZE", "OPENREG_SCHEDULE", "OPENREG_SCHEDULE_LOG",
+    "OPENREG_STALL_ACTION", "OPENREG_STALL_SECONDS", "OPENREG_VISIBLE_DEVICES",
+)  # every one that some part of the package reads; those of tests begin with OPENREG_TEST_  # fmt: skip
 
 _BYTE_UNITS = {
     "": 1, "B": 1,
@@ -107,6 +112,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if environ.get("OPENREG_KERNEL_VIEW"):
         options["kernel_view"] = _parse_kernel_view("OPENREG_KERNEL_VIEW", environ["OPENREG_KERNEL_VIEW"])
     _check_stall_settings(environ)
+    for flag in ("OPENREG_LAUNCH_BLOCKING", "OPENREG_LAUNCH_TRACE"):
+        if environ.get(flag, "") not in ("", "0", "1"):
+            raise ValueError(f"{flag} is 1 or 0, not {environ[flag]!r}.")
     options.update(_overrides)
     layers = tuple(name.strip() for name in environ.get("OPENREG_LAYERS", "").split(",") if name.strip())
     return Settings(
@@ -240,19 +248,19 @@ def parse_memory(source: str, value: int | str) -> str:
     """The number of bytes in "8GiB", "512MiB" or a plain number, as text. ValueError, naming the source, for anything else."""
     number = _whole_number(value)
     if number is None and isinstance(value, str):
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", value.strip())
+        match = re.fullmatch(r"([0-9]{1,30}(?:\.[0-9]+)?)\s*([A-Za-z]*)", value.strip())
         if match is not None and match[2].upper() in _BYTE_UNITS:
             number = int(float(match[1]) * _BYTE_UNITS[match[2].upper()])
-    if number is None or number <= 0:
-        raise ValueError(f"{source} is a size above zero, in bytes or like '8GiB' or '512MiB', not {value!r}.")
+    if number is None or not 0 < number <= MAX_MEMORY:
+        raise ValueError(f"{source} is a size above zero and up to {MAX_MEMORY // 2**30}GiB, in bytes or like '8GiB' or '512MiB', not {value!r}.")
     return str(number)
 
 
 def parse_schedule(source: str, value: str) -> str:
     """The schedule as the driver takes it. ValueError, naming the source, for anything else."""
     text = value.strip() if isinstance(value, str) else ""
-    if not re.fullmatch(r"eager|lazy|random:[0-9]+", text):
-        raise ValueError(f"{source} is 'eager', 'lazy' or 'random:SEED' with a whole number, not {value!r}.")
+    if not re.fullmatch(r"eager|lazy|random:[0-9]{1,30}", text) or int(text.partition(":")[2] or 0) > MAX_SEED:
+        raise ValueError(f"{source} is 'eager', 'lazy' or 'random:SEED' with a whole number up to {MAX_SEED}, not {value!r}.")
     return text
 
 
@@ -261,6 +269,6 @@ def _whole_number(value: int | str) -> int | None:
         return None
     if isinstance(value, int):
         return value
-    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]+\s*", value):
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,30}\s*", value):
         return int(value)
     return None

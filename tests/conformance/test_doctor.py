@@ -39,6 +39,18 @@ def test_a_bad_setting_is_named(openreg):
     assert "OPENREG_DEVICES" in "".join(doctor(openreg, OPENREG_DEVICES="many")["problems"])
 
 
+def test_a_name_that_nothing_reads_is_a_note(monkeypatch):
+    from torch_openreg.cli import doctor
+
+    for name in ("OPENREG_DEVICE", "OPENREG_DEVICES", "OPENREG_TEST_MINE", "OPENREG_XYZZY"):
+        monkeypatch.setenv(name, "4")
+    report = {"problems": [], "notes": []}
+    doctor._environment(report)
+    about = [note for note in report["notes"] if note.startswith("OPENREG_")]
+    assert about[0] == "OPENREG_DEVICE is set, and nothing reads it; OPENREG_DEVICES is the nearest name."
+    assert about[1].startswith("OPENREG_XYZZY is set, and nothing reads it") and len(about) == 2
+
+
 def test_a_library_that_is_no_driver_is_named(openreg):
     import torch
 

@@ -1,5 +1,8 @@
 """Settings: `torch_openreg.configure`, the OPENREG_* variables, which of them wins, and bad values."""
 
+import re
+from pathlib import Path
+
 import pytest
 from torch_openreg import driver
 
@@ -28,11 +31,32 @@ def test_sizes_are_read_with_their_units(text, size):
         ("OPENREG_SCHEDULE", "fast"),
         ("OPENREG_SCHEDULE", "random"),
         ("OPENREG_SCHEDULE", "random:x"),
+        ("OPENREG_SCHEDULE", "random:18446744073709551616"),
+        ("OPENREG_MEMORY", "65537GiB"),
+        ("OPENREG_MEMORY", "9" * 400),
+        ("OPENREG_LAUNCH_BLOCKING", "off"),
+        ("OPENREG_LAUNCH_TRACE", "no"),
     ],
 )
 def test_a_bad_variable_is_a_value_error_that_names_it(variable, value):
     with pytest.raises(ValueError, match=f"{variable} is .*, not '{value}'"):
         driver.read_settings({variable: value})
+
+
+def test_the_largest_values_are_named_and_taken():
+    largest = {"OPENREG_MEMORY": "65536GiB", "OPENREG_SCHEDULE": "random:18446744073709551615", "OPENREG_LAUNCH_TRACE": "1", "OPENREG_LAUNCH_BLOCKING": "0"}
+    assert driver.read_settings(largest).options == {"memory": str(2**46), "schedule": "random:18446744073709551615"}
+    with pytest.raises(ValueError, match="up to 65536GiB"):
+        driver.parse_memory("memory", 2**46 + 1)
+    with pytest.raises(ValueError, match="up to 18446744073709551615"):
+        driver.parse_schedule("schedule", "random:99999999999999999999999999")
+
+
+def test_every_variable_that_is_read_is_known():
+    sources = Path(__file__).resolve().parents[2]
+    texts = [(sources / path).read_text() for pattern in ("csrc/**/*.cpp", "torch_openreg/**/*.py") for path in sorted(sources.glob(pattern))]
+    read = {name for text in texts for name in re.findall(r"""(?:getenv\(|environment_flag\(|environ(?:\.get\(|\[))["'](OPENREG_[A-Z_]+)["']""", text)}
+    assert {name for name in read if not name.startswith("OPENREG_TEST_")} <= set(driver.VARIABLES) and len(read) > 10, read
 
 
 def test_unset_variables_leave_everything_to_the_driver():

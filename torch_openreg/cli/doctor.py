@@ -3,6 +3,7 @@
 Survives everything that can be wrong: whatever may crash or hang runs in a process of its own (doctor_probe.py).
 """
 
+import difflib
 import importlib
 import importlib.metadata
 import json
@@ -172,10 +173,16 @@ def _probe(*arguments: str) -> dict:
 
 
 def _environment(report) -> dict:
+    from torch_openreg import driver
+
     found = {
         name: value for name, value in sorted(os.environ.items())
         if name.startswith("OPENREG_") or name in VARIABLES
     }
+    for name in found:
+        if name.startswith("OPENREG_") and not name.startswith("OPENREG_TEST_") and name not in driver.VARIABLES:
+            near = difflib.get_close_matches(name, driver.VARIABLES, 1)
+            report["notes"].append(f"{name} is set, and nothing reads it{f'; {near[0]} is the nearest name' if near else ''}.")
     if found.get("TORCH_DEVICE_BACKEND_AUTOLOAD") == "0":
         report["notes"].append(
             "TORCH_DEVICE_BACKEND_AUTOLOAD=0 is set: `import torch` does not bring the device, `import torch_openreg` does."

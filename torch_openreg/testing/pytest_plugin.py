@@ -34,7 +34,10 @@ class Plugin:
             driver.read_settings()
             load()
         except (ValueError, ImportError) as error:
-            raise pytest.UsageError(str(error)) from error
+            text = str(error)
+            for name in (name for name, value in settings.items() if value is not None):
+                text = text.replace(f"OPENREG_{name.upper()} ", f"--openreg-{name} ")
+            raise pytest.UsageError(text) from error
         _apply(settings)
         self.strict = strict
         self._root = str(root)
