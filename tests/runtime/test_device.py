@@ -209,6 +209,19 @@ def test_what_the_device_supports():
     assert torch.float32 in torch.accelerator.get_device_capability("openreg:1")["supported_dtypes"]
 
 
+def test_the_list_of_architectures_starts_the_driver_as_any_use_does(python):
+    python(
+        """
+        import torch, torch_openreg
+        torch.openreg.manual_seed(3)
+        assert torch.openreg.get_arch_list() == ["sim"] and torch.openreg.is_initialized()
+        first = torch.rand(4, device="openreg")
+        torch.openreg.manual_seed(3)
+        assert torch.equal(first, torch.rand(4, device="openreg"))
+        """
+    )
+
+
 def test_synchronize_before_the_first_use_starts_nothing(python):
     python(
         """

@@ -588,6 +588,8 @@ def test_what_make_graphed_callables_refuses():
     module = torch.nn.Linear(2, 2).to("openreg")
     with pytest.raises(TypeError, match="sample arguments that are tensors"):
         torch.openreg.make_graphed_callables(module, (3,))
+    with pytest.raises(ValueError, match="on an openreg device, and one is on cpu"):
+        torch.openreg.make_graphed_callables(module, (torch.zeros(1, 2, device="openreg"), [torch.zeros(1, 2)]))
     module.register_forward_hook(lambda *_: None)
     with pytest.raises(RuntimeError, match="must not have hooks"):
         torch.openreg.make_graphed_callables(module, (torch.zeros(1, 2, device="openreg"),))

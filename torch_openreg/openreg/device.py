@@ -158,7 +158,10 @@ def get_device_capability(device: Device = None) -> tuple[int, int]:
 
 def get_arch_list() -> list[str]:
     """The architectures whose device code runs here: the driver's name; empty without a device."""
-    return [_C.driver_info()["name"]] if is_available() else []
+    if not is_available():
+        return []
+    initialization._lazy_init()  # only the driver knows its name
+    return [_C.driver_info()["name"]]
 
 
 def get_gencode_flags() -> str:
