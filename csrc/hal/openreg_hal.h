@@ -435,7 +435,8 @@ typedef struct openreg_driver {
 
   /* (optional) Ends the capture that began on the stream; with a mode other than RELAXED on the thread that began it. INVALID_VALUE, and the
    * capture goes on, when it is another stream or thread. CAPTURE when the capture is invalid or a stream is not joined: it is over
-   * then, and last_message has the first reason. The caller owns the graph. Default: as capture_begin. */
+   * then, and last_message has the first reason. The caller owns the graph. With a null `graph` any thread drops the capture, valid or not: OK,
+   * and it is over; from a driver that cannot do this INVALID_VALUE, and the capture goes on. Default: as capture_begin. */
   openreg_status (*capture_end)(openreg_stream stream, openreg_graph* graph);
 
   /* (optional) Whether the stream is being captured, and the capture's number, unique in the process (outputs may be null). Default: as

@@ -49,6 +49,11 @@ void store_words(const openreg_geometry*, const void* raw) {
 
 constexpr size_t kWordBytes = 2 * sizeof(uint64_t);
 
+// Ends the capture without using what it captured, which may come in *unused. False: it goes on, for the driver ends it on its own thread only.
+bool drop_capture(openreg_stream stream, openreg_graph* unused) {
+  return hal().capture_end(stream, nullptr) != OPENREG_INVALID_VALUE || hal().capture_end(stream, unused) != OPENREG_INVALID_VALUE;
+}
+
 Generator& impl_of(const at::Generator& generator) { return *generator.get<Generator>(); }
 
 }  // namespace
@@ -90,16 +95,18 @@ void Graph::capture_begin(c10::MempoolId_t pool, at::GraphCaptureMode mode) {
   ++detail::captures;
   stream_ = stream;
   pool_ = chosen;
-  capture_ = capture_of(stream);
-  const auto in_capture = [number = capture_](c10::Stream asked) { return capture_of(asked) == number; };
-  begin_allocate_to_pool(device, pool_, [=](c10::StreamId id) {
-    return in_capture(c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device), id));
-  });
-  host_allocator()->begin_allocate_to_pool(pool_, in_capture);
   try {
+    capture_ = capture_of(stream);
+    const auto in_capture = [number = capture_](c10::Stream asked) { return capture_of(asked) == number; };
+    begin_allocate_to_pool(device, pool_, [=](c10::StreamId id) {
+      return in_capture(c10::Stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device), id));
+    });
+    device_pool_ = true;
+    host_allocator()->begin_allocate_to_pool(pool_, in_capture);
+    host_pool_ = true;
     begin_generator(default_generator(device));
     for (const at::Generator& generator : registered_) begin_generator(generator);
-  } catch (...) {  // no memory for the words: nothing is captured
+  } catch (...) {  // no heap, a pool that another capture fills, no memory for the words: nothing is captured
     release();
     throw;
   }
@@ -108,8 +115,8 @@ void Graph::capture_begin(c10::MempoolId_t pool, at::GraphCaptureMode mode) {
 // What the runtime keeps beside the driver's capture ends with it.
 void Graph::leave_capture() {
   --detail::captures;
-  end_allocate_to_pool(stream_->device_index(), pool_);
-  host_allocator()->end_allocate_to_pool(pool_);
+  if (device_pool_) end_allocate_to_pool(stream_->device_index(), pool_);
+  if (host_pool_) host_allocator()->end_allocate_to_pool(pool_);
   for (Random& random : random_) random.used = impl_of(random.generator).end_capture(capture_);
   capture_ = 0;
   record_deferred_blocks();
@@ -167,12 +174,16 @@ void Graph::release() noexcept {
   if (!driver_started() || driver_stopped()) return;
   try {
     if (capturing()) {  // destroyed in the middle: the capture is worthless
-      hal().capture_end(stream_handle(*stream_), &graph_);
+      if (!drop_capture(stream_handle(*stream_), &graph_)) {
+        TORCH_WARN("A graph died in the middle of its capture on a thread on which the driver cannot end it. Stream ", stream_->id(), " of ",
+                   stream_->device(), " stays captured; end captures on the thread on which they begin.");
+        return;
+      }
       leave_capture();
     }
     if (graph_ != nullptr) hal().graph_destroy(graph_);
     for (const Random& random : random_) free_device_block(random.words);
-    if (stream_) {
+    if (device_pool_) {  // then the host's pool counts this graph too, even when it refused the capture
       release_memory_pool(stream_->device_index(), pool_);
       host_allocator()->release_pool(pool_);
     }
@@ -180,7 +191,7 @@ void Graph::release() noexcept {
     TORCH_WARN("A graph could not be released completely: ", error.what());
   }
   graph_ = nullptr;
-  ready_ = false;
+  ready_ = device_pool_ = host_pool_ = false;
   random_.clear();
   last_ = Event(false);
   stream_.reset();
@@ -209,6 +220,8 @@ void Graph::update(Graph& other) {
   // The memory and the words that the old operations used go with `other`, once what is queued has finished with them.
   std::swap(stream_, other.stream_);
   std::swap(pool_, other.pool_);
+  std::swap(device_pool_, other.device_pool_);
+  std::swap(host_pool_, other.host_pool_);
   std::swap(random_, other.random_);
   std::swap(last_, other.last_);
   other.release();

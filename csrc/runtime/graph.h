@@ -3,9 +3,9 @@
 // Note [Graphs]
 // The driver captures what reaches it: launches, copies, fills, event records and waits. Around that a graph keeps three things. Memory that the captured
 // work allocates comes from a private pool, on the device and for pinned memory, so that nobody else gets the addresses that a replay writes.
-// Blocks that were freed during a capture and wait for a captured stream wait until it is over. Random numbers go on: a captured launch takes
-// its offset relative to two words of device memory, seed and offset, which a replay sets in stream order behind the replay before and before
-// it launches, and the generator advances by what the whole graph uses.
+// Blocks that were freed during a capture and wait for a captured stream wait until it is over; so does memory of other owners. Random numbers
+// go on: a captured launch takes its offset relative to two words of device memory, seed and offset, which a replay sets in stream order behind
+// the replay before and before it launches, and the generator advances by what the whole graph uses.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -30,7 +30,8 @@ class OPENREG_API Graph final : public at::GraphImplInterface {
   Graph& operator=(const Graph&) = delete;
 
   // Captures the calling thread's current stream, which is not the default one. Registers the device's default generator. With a pool id
-  // of another graph the memory is shared: for graphs that are replayed in the order in which they were captured. Throws while it holds a graph.
+  // of another graph the memory is shared: for graphs that are replayed in the order in which they were captured, and not while that graph is being
+  // captured. Throws while it holds a graph. When it throws nothing is captured.
   void capture_begin(c10::MempoolId_t pool = {0, 0}, at::GraphCaptureMode mode = at::GraphCaptureMode::Default) override;
 
   // Ends the capture, on the stream on which it began. AcceleratorError when a call during the capture made it invalid; then there is no graph.
@@ -69,6 +70,7 @@ class OPENREG_API Graph final : public at::GraphImplInterface {
   uint64_t capture_ = 0;  // the driver's number while capturing
   std::optional<c10::Stream> stream_;  // that was captured; set while capturing and while there is a graph
   c10::MempoolId_t pool_ = {0, 0};
+  bool device_pool_ = false, host_pool_ = false;  // whether the capture's allocations went to the pool
   openreg_graph graph_ = nullptr;
   std::vector<at::Generator> registered_;
   std::vector<Random> random_;

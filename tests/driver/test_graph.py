@@ -225,6 +225,24 @@ def test_only_the_origin_on_the_thread_that_began_ends_a_capture(driver, tasks):
     assert driver.capture_begin(stream, 9) == hal.INVALID_VALUE
 
 
+def test_any_thread_drops_a_capture_by_asking_for_no_graph(driver, tasks, cleaned):
+    count, clean = cleaned
+    stream, side, log = driver.stream(), driver.stream(), tasks.log()
+    for invalid in (False, True):
+        driver.ok(driver.capture_begin(stream, hal.GLOBAL))
+        tasks.append(driver, stream, log, 0, cleanup=clean)
+        driver.ok(driver.stream_wait_event(side, driver.record(stream)))
+        if invalid:
+            assert driver.stream_query(stream) == hal.CAPTURE
+        assert driver.capture_end(side, None) == hal.INVALID_VALUE
+        assert in_thread(lambda: driver.capture_end(stream, None)) == hal.OK
+        assert driver.capture_state(stream)[0] == driver.capture_state(side)[0] == "none" and count == [1 + invalid]
+        assert driver.capture_end(stream, None) == hal.INVALID_VALUE
+    driver.launch(stream, tasks.nothing)
+    driver.ok(driver.sync(stream)[0])
+    assert log.list() == []
+
+
 def test_a_graph_is_not_launched_on_a_capturing_stream_or_another_device(driver, tasks):
     stream, side, handle = driver.stream(), driver.stream(), hal.Graph()
     driver.ok(driver.capture_begin(stream, hal.GLOBAL))

@@ -280,6 +280,82 @@ def test_a_graph_that_dies_in_the_middle_of_its_capture_ends_it():
         assert torch.ones(4, device="openreg").sum().item() == 4
 
 
+def test_a_capture_that_cannot_begin_leaves_its_stream_alone(python):
+    python(
+        """
+        import torch, torch_openreg
+        stream, graph = torch.openreg.Stream(), torch.openreg.Graph()
+        with torch.openreg.stream(stream):
+            for _ in range(2):
+                try:
+                    graph.capture_begin()  # the first use of the heap
+                except ValueError as error:
+                    assert "OPENREG_ALLOC_CONF" in str(error)
+                else:
+                    raise AssertionError("a capture began without a heap")
+                assert not torch.openreg.is_current_stream_capturing()
+                torch.openreg.synchronize()
+        """,
+        env={"OPENREG_ALLOC_CONF": "no_such_key:1"},
+    )
+
+
+def test_a_pool_that_is_being_filled_by_one_capture_is_refused_to_another():
+    x = torch.ones(4, device="openreg")
+    x + 1
+    torch.openreg.synchronize()
+    first, second = torch.openreg.Graph(), torch.openreg.Graph()
+    streams = [torch.openreg.Stream() for _ in range(2)]
+    with torch.openreg.stream(streams[0]):
+        first.capture_begin()
+        y = x + 1
+    with torch.openreg.stream(streams[1]):
+        with pytest.raises(RuntimeError, match="already recording"):
+            second.capture_begin(pool=first.pool())
+        assert not torch.openreg.is_current_stream_capturing()
+    with torch.openreg.stream(streams[0]):
+        z = y + 1
+        first.capture_end()
+    first.replay()
+    assert z.tolist() == [3] * 4
+    with torch.openreg.stream(streams[1]):
+        second.capture_begin(pool=first.pool())
+        w = x + 3
+        second.capture_end()
+    second.replay()
+    assert w.tolist() == [4] * 4
+
+
+@pytest.mark.parametrize("sanitize", ["", "races,lifetime"])
+def test_a_graph_that_dies_on_another_thread_in_the_middle_of_its_capture_ends_it(python, sanitize):
+    python(
+        """
+        import threading
+        import torch, torch_openreg
+        x = torch.ones(4, device="openreg")
+        x + 1
+        torch.openreg.synchronize()
+        stream, graphs = torch.openreg.Stream(), [torch.openreg.Graph()]
+        with torch.openreg.stream(stream):
+            graphs[0].capture_begin()
+            x + 1
+            thread = threading.Thread(target=graphs.clear)
+            thread.start()
+            thread.join()
+            assert not torch.openreg.is_current_stream_capturing()
+            assert (x + 1).tolist() == [2] * 4
+        torch.openreg.synchronize()
+        assert torch.ones(1 << 26, device="openreg")[-1].item() == 1
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            y = x + 2
+        graph.replay()
+        assert y.tolist() == [3] * 4
+        """,
+        env={"OPENREG_SANITIZE": sanitize} if sanitize else {},
+    )
+
+
 # ---- Memory -----------------------------------------------------------------
 
 

@@ -231,7 +231,6 @@ openreg_status capture_begin(openreg_stream stream, int32_t mode) {
 
 openreg_status capture_end(openreg_stream stream, openreg_graph* graph) {
   return entry([&]() -> openreg_status {
-    if (!graph) return fail(OPENREG_INVALID_VALUE, "capture_end: graph is null");
     Stream* on = find_stream("capture_end", stream);
     if (!on) return OPENREG_INVALID_VALUE;
     std::unique_ptr<Graph> finished;  // destroyed without the lock: cleanups run
@@ -241,7 +240,7 @@ openreg_status capture_end(openreg_stream stream, openreg_graph* graph) {
       Capture* capture = on->capture.load(std::memory_order_relaxed);
       if (!capture || on->lane != 0)
         return fail(OPENREG_INVALID_VALUE, "capture_end: no capture began on stream %llu", static_cast<unsigned long long>(on->id));
-      if (capture->mode != OPENREG_CAPTURE_RELAXED && capture->thread != std::this_thread::get_id())
+      if (graph && capture->mode != OPENREG_CAPTURE_RELAXED && capture->thread != std::this_thread::get_id())
         return fail(OPENREG_INVALID_VALUE, "capture_end: another thread began the capture of stream %llu, and only it may end it (mode %s)",
                     static_cast<unsigned long long>(on->id), mode_name(capture->mode));
       reason = capture->reason;
@@ -251,6 +250,7 @@ openreg_status capture_end(openreg_stream stream, openreg_graph* graph) {
       finished = std::move(capture->graph);
       finish(*capture);
     }
+    if (!graph) return OPENREG_OK;
     if (!reason.empty()) return fail(OPENREG_CAPTURE, "%s", reason.c_str());
     *graph = add_graph(std::move(finished));
     return *graph ? OPENREG_OK : fail(OPENREG_OUT_OF_MEMORY, "capture_end: there are too many live graphs");

@@ -229,7 +229,7 @@ openreg_status capture_begin(openreg_stream stream, int32_t mode) {
 openreg_status capture_end(openreg_stream stream, openreg_graph* graph) {
   const uint64_t capture = number_of_capture(stream);
   const openreg_status status = below().capture_end(stream, graph);
-  if (status != OPENREG_INVALID_VALUE) state().end_capture(capture, status == OPENREG_OK ? *graph : nullptr);
+  if (status != OPENREG_INVALID_VALUE) state().end_capture(capture, status == OPENREG_OK && graph != nullptr ? *graph : nullptr);
   return status;
 }
 
