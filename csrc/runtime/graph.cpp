@@ -15,6 +15,7 @@
 #include "runtime/host_allocator.h"
 #include "runtime/launch.h"
 #include "runtime/memory_pool.h"
+#include "runtime/storage.h"
 #include "runtime/stream.h"
 
 namespace openreg {
@@ -120,6 +121,7 @@ void Graph::leave_capture() {
   for (Random& random : random_) random.used = impl_of(random.generator).end_capture(capture_);
   capture_ = 0;
   record_deferred_blocks();
+  release_deferred();
 }
 
 void Graph::capture_end() {

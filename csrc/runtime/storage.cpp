@@ -4,8 +4,11 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <utility>
+#include <vector>
 
+#include "runtime/capture.h"
 #include "runtime/device.h"
 #include "runtime/device_allocator.h"
 #include "runtime/driver.h"
@@ -49,6 +52,39 @@ void finish(Release* release) noexcept {
 openreg_status run_nothing(void*, openreg_error*) { return OPENREG_OK; }
 void finish_behind_stream(void* args) { finish(*static_cast<Release**>(args)); }
 
+// A release that waits for the end of a capture of the stream.
+struct Deferred {
+  Release* release;
+  c10::Stream stream;
+};
+struct DeferredReleases {
+  std::mutex mutex;               // held for a moment, and for the driver's answer whether a stream is captured
+  std::vector<Deferred> waiting;  // LOCK: mutex
+};
+
+DeferredReleases& deferred_releases() {
+  static auto* leaked = new DeferredReleases;
+  return *leaked;
+}
+
+// False when the driver refuses (a lost device): nobody can say when the stream's work ends, so the memory is kept.
+bool finish_behind(Release* release, c10::Stream stream) noexcept {
+  try {
+    launch_host_func(stream, "openreg::release_memory", run_nothing, &release, sizeof(release), finish_behind_stream);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+bool is_captured(c10::Stream stream) noexcept {
+  try {
+    return capture_of(stream) != 0;
+  } catch (const std::exception&) {  // it is gone
+    return false;
+  }
+}
+
 void release_wrapped(void* context) noexcept {
   auto* release = static_cast<Release*>(context);
   if (driver_started() && !driver_stopped()) release_behind_streams(release->function, release->context);
@@ -75,15 +111,31 @@ void bind_allocator_to_device(c10::StorageImpl* storage) { storage->set_allocato
 
 void release_behind_streams(void (*function)(void*), void* context) noexcept {
   auto* release = new Release{function, context};
+  bool deferred = false;
   for (const c10::Stream& stream : used_streams()) {
     release->awaited.fetch_add(1, std::memory_order_relaxed);
-    try {
-      launch_host_func(stream, "openreg::release_memory", run_nothing, &release, sizeof(release), finish_behind_stream);
-    } catch (const std::exception&) {
-      return;  // a lost device: nobody can say when its work ends, so the memory is kept
+    if (is_captured(stream)) {
+      std::lock_guard<std::mutex> lock(deferred_releases().mutex);
+      deferred_releases().waiting.push_back({release, stream});
+      deferred = true;
+    } else if (!finish_behind(release, stream)) {
+      return;
     }
   }
   finish(release);
+  if (deferred) release_deferred();  // the capture may have ended meanwhile
+}
+
+void release_deferred() noexcept {
+  std::vector<Deferred> ready;
+  {
+    std::lock_guard<std::mutex> lock(deferred_releases().mutex);
+    std::vector<Deferred>& waiting = deferred_releases().waiting;
+    const auto first = std::stable_partition(waiting.begin(), waiting.end(), [](const Deferred& one) { return is_captured(one.stream); });
+    ready.assign(first, waiting.end());
+    waiting.erase(first, waiting.end());
+  }
+  for (const Deferred& one : ready) finish_behind(one.release, one.stream);
 }
 
 c10::Storage wrap_device_memory(void* pointer, size_t bytes, void (*release)(void*), void* context) {

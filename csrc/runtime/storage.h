@@ -21,7 +21,11 @@ void bind_allocator_to_device(c10::StorageImpl* storage);
 // pointer that is no device memory. Any thread.
 OPENREG_API c10::Storage wrap_device_memory(void* pointer, size_t bytes, void (*release)(void*), void* context);
 
-// Calls `release(context)` once, behind everything that is queued on any stream. Host threads.
+// Calls `release(context)` once, behind everything that is queued on any stream. A stream that is being captured keeps the memory until the end of
+// the capture and of what was queued on it before. Host threads.
 void release_behind_streams(void (*release)(void*), void* context) noexcept;
+
+// At the end of a capture: releases that waited for it go on behind what the stream has queued.
+void release_deferred() noexcept;
 
 }  // namespace openreg

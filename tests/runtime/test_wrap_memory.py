@@ -76,3 +76,48 @@ def test_memory_is_released_behind_the_work_of_every_stream(library, python):
         """,
         env={"OPENREG_SCHEDULE": "lazy"},
     )
+
+
+@pytest.mark.parametrize("joined", [True, False], ids=["side stream", "origin only"])
+def test_memory_that_goes_during_a_capture_is_released_after_it_and_leaves_the_capture_alone(library, python, joined):
+    python(
+        f"""
+        import gc
+        import torch, torch_openreg
+        torch.ops.load_library({str(library)!r})
+        owner, z = torch.ones(8, device="openreg"), torch.ones(4, device="openreg")
+        z + 1
+        origin, side = torch.openreg.Stream(), torch.openreg.Stream()
+        x = torch.ops.wrap_memory.wrap(owner.data_ptr(), 8, owner)
+        torch.openreg.synchronize()
+        released = torch.ops.wrap_memory.released()
+        with torch.openreg.stream(side):
+            z + 1
+        graph = torch.openreg.Graph()
+        with torch.openreg.stream(origin):
+            y = x * 3
+            graph.capture_begin()
+            if {joined}:
+                side.wait_stream(origin)
+                with torch.openreg.stream(side):
+                    w = z + 1
+                origin.wait_stream(side)
+            else:
+                w = z + 1
+            del x
+            for stream in (torch.openreg.default_stream(), *([] if {joined} else [side])):
+                with torch.openreg.stream(stream):
+                    z + 1  # not captured
+            assert torch.ops.wrap_memory.released() == released
+            graph.capture_end()
+        assert torch.ops.wrap_memory.released() == released  # lazy: the multiplication has not run
+        torch.openreg.synchronize()
+        assert torch.ops.wrap_memory.released() == released + 1 and y.tolist() == [3] * 8
+        graph.replay()
+        assert w.tolist() == [2] * 4
+        del graph
+        torch.openreg.synchronize()
+        assert torch.ops.wrap_memory.released() == released + 1
+        """,
+        env={"OPENREG_SCHEDULE": "lazy"},
+    )
