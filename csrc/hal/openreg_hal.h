@@ -237,7 +237,8 @@ typedef struct openreg_driver {
   openreg_status (*init)(const openreg_option* options, size_t count);
 
   /* Stops the driver: waits at most timeout_ns for queued work, drops the rest (their cleanup runs), joins
-   * its threads. NOT_READY when work was dropped. Handles and memory are invalid afterwards; init may follow. One thread. */
+   * its threads. A task that does not end, on whichever thread it runs, keeps what it uses. NOT_READY when work was dropped or does not
+   * end. Handles and memory are invalid afterwards; init may follow. One thread. */
   openreg_status (*shutdown)(uint64_t timeout_ns);
 
   /* The sentence that explains this thread's last status other than OK and NOT_READY. Never null;

@@ -6,6 +6,7 @@ import os
 import time
 
 import hal
+import pytest
 import conftest
 
 
@@ -115,6 +116,27 @@ print(d.shutdown(hal.NEVER))
 """
     result = run_script(sim_path, code, {"memory": "16MiB"}, tasks_path=tasks.library._name)
     assert result.returncode == 0 and result.stdout.split() == ["1", "0"], result.stderr
+    assert "does not end" in result.stderr
+
+
+@pytest.mark.parametrize("schedule", ["lazy", "random:1"])
+def test_sim_shutdown_leaves_a_task_that_a_waiting_thread_runs(sim_path, run_script, tasks, schedule):
+    code = """
+import threading
+stream = d.stream(); gate = tasks.gate(d, stream)
+statuses = []
+thread = threading.Thread(target=lambda: statuses.append(d.stream_synchronize(stream, hal.NEVER, None)))
+thread.start()
+while not gate.entered.value: time.sleep(0.001)
+print(d.shutdown(0))
+d.start(memory='16MiB')
+d.write(d.alloc(64), b'new life')
+gate.open()
+thread.join()
+print(len(statuses), d.shutdown(hal.NEVER))
+"""
+    result = run_script(sim_path, code, {"memory": "16MiB", "schedule": schedule}, tasks_path=tasks.library._name)
+    assert result.returncode == 0 and result.stdout.split() == ["1", "1", "0"], result.stderr
     assert "does not end" in result.stderr
 
 

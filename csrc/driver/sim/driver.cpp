@@ -43,6 +43,18 @@ bool wait_for_workers(Chip& chip, uint64_t deadline_ns) {
   return true;
 }
 
+// Waits until no thread of the program, whose synchronisation runs tasks, is in one of the streams. *lent: one was.
+bool wait_for_owners(const std::vector<StreamRef>& streams, uint64_t deadline_ns, bool* lent) {
+  for (const StreamRef& stream : streams) {
+    while (stream->owned.load(std::memory_order_seq_cst) != 0) {
+      *lent = true;
+      if (now_ns() >= deadline_ns) return false;
+      futex_wait(stream->owned, 1, std::min(deadline_ns, now_ns() + 1000000));
+    }
+  }
+  return true;
+}
+
 void stop(Chip& chip, const std::vector<StreamRef>& streams) {
   chip.stopping.store(true, std::memory_order_seq_cst);
   for (auto& device : chip.devices) device->slots.cancel();
@@ -113,7 +125,9 @@ openreg_status shutdown(uint64_t timeout_ns) {
       if (timeout_ns) reach(*stream, stream->queue.tail(), deadline);
     const std::vector<StreamRef> streams = live_streams(chip, true);
     stop(chip, streams);
-    const bool stopped = wait_for_workers(chip, now_ns() + kGrace_ns) && !has_abandoned_tasks(chip);
+    const uint64_t grace_ns = now_ns() + kGrace_ns;
+    bool lent = false;
+    const bool stopped = wait_for_workers(chip, grace_ns) && wait_for_owners(streams, grace_ns, &lent) && !has_abandoned_tasks(chip);
     driver_state.store(State::off, std::memory_order_release);
     for (const StreamRef& stream : streams) print_unreported(*stream);
     stream_table().clear([](Stream*) {});
@@ -135,10 +149,12 @@ openreg_status shutdown(uint64_t timeout_ns) {
       dropped += drop_tasks(*stream);
     }
     end_trace();
-    for (const StreamRef& stream : streams) release(stream.get());  // the registry's
     chip.address_space.release();
     current_chip = nullptr;
-    delete &chip;
+    if (!lent) {  // else that thread may still look at its stream and at the chip on its way out
+      for (const StreamRef& stream : streams) release(stream.get());  // the registry's
+      delete &chip;
+    }
     return dropped ? OPENREG_NOT_READY : OPENREG_OK;
   });
 }
