@@ -255,6 +255,32 @@ def test_a_graph_is_not_launched_on_a_capturing_stream_or_another_device(driver,
     assert driver.capture_end(side, c.byref(handle)) == hal.CAPTURE
 
 
+def test_a_launch_after_an_update_waits_for_the_launches_of_both_graphs(driver, tasks):
+    streams, log = [driver.stream() for _ in range(3)], tasks.log()
+
+    def captured(value):
+        driver.ok(driver.capture_begin(streams[0], hal.GLOBAL))
+        tasks.append(driver, streams[0], log, value, slowly=True)
+        tasks.append(driver, streams[0], log, value)
+        return driver.end_capture(streams[0])
+
+    graph, source = captured(1), captured(2)
+    gates = []
+    for stream, launched in zip(streams[1:], (graph, source), strict=True):
+        gates.append(tasks.gate(driver, stream))
+        driver.ok(driver.graph_launch(launched, stream))
+    driver.ok(driver.graph_update(graph, source))
+    driver.ok(driver.graph_launch(graph, streams[0]))
+    tasks.append(driver, streams[0], log, 3)
+    if driver.schedule == "eager":
+        gates[0].open()
+        driver.ok(driver.sync(streams[1])[0])
+        assert driver.stream_synchronize(streams[0], 50_000_000, None) == hal.NOT_READY
+        gates[1].open()
+    driver.ok(driver.sync(streams[0])[0])
+    assert sorted(log.list()[:4]) == [1, 1, 2, 2] and log.list()[4:] == [2, 2, 3]
+
+
 @pytest.fixture
 def cleaned():
     """(counter, cleanup function)"""

@@ -24,7 +24,25 @@ GraphTable& graph_table() {
   return table;
 }
 
+// LOCK: the pointers that the handles lead to.
+std::mutex& pointers_mutex() {
+  static std::mutex& mutex = *new std::mutex;
+  return mutex;
+}
+
+// One update at a time. Before Graph::mutex.
+std::mutex& update_mutex() {
+  static std::mutex& mutex = *new std::mutex;
+  return mutex;
+}
+
+SharedGraph* erase_graph(openreg_graph handle) {
+  std::lock_guard<std::mutex> guard(pointers_mutex());
+  return graph_table().erase(handle);
+}
+
 SharedGraph find_graph(const char* operation, openreg_graph handle) {
+  std::lock_guard<std::mutex> guard(pointers_mutex());
   const SharedGraph* graph = graph_table().find(handle);
   if (graph) return *graph;
   fail(OPENREG_INVALID_VALUE, "%s: %p is not a live graph", operation, static_cast<void*>(handle));
@@ -73,22 +91,24 @@ openreg_status launch_op(const GraphOp& op, Stream& stream, std::vector<RecordRe
   }
 }
 
+// LOCK: Graph::mutex
 openreg_status launch(const SharedGraph& shared, Stream& stream) {
   Graph& graph = *shared;
-  std::lock_guard<std::mutex> guard(graph.mutex);
   if (openreg_status status = make_streams(graph)) return status;
   std::vector<Stream*> lanes{&stream};
   for (openreg_stream handle : graph.streams) lanes.push_back(stream_table().find(handle));
   std::vector<RecordRef> records(graph.records);
-  if (graph.last && graph.last->stream.get() != &stream)
-    if (openreg_status status = enqueue_wait(stream, graph.last)) return status;
+  for (const RecordRef& last : graph.last)
+    if (last->stream.get() != &stream)
+      if (openreg_status status = enqueue_wait(stream, last)) return status;
   for (const GraphOp& op : graph.ops)
     if (openreg_status status = launch_op(op, *lanes[op.lane], records)) return status;
   if (graph.owns_arguments)
     if (openreg_status status = keep_graph(shared, stream)) return status;
   RecordRef end = make_record(stream, false);
   if (openreg_status status = enqueue_record(stream, end, true)) return status;
-  graph.last = std::move(end);
+  graph.last.clear();
+  graph.last.push_back(std::move(end));
   return OPENREG_OK;
 }
 
@@ -154,8 +174,14 @@ openreg_status graph_launch(openreg_graph graph, openreg_stream stream) {
   return entry([&]() -> openreg_status {
     Stream* on = find_stream("graph_launch", stream);
     if (!on) return OPENREG_INVALID_VALUE;
-    const SharedGraph object = find_graph("graph_launch", graph);
-    if (!object) return OPENREG_INVALID_VALUE;
+    SharedGraph object;
+    std::unique_lock<std::mutex> guard;
+    do {
+      if (guard) guard.unlock();
+      object = find_graph("graph_launch", graph);
+      if (!object) return OPENREG_INVALID_VALUE;
+      guard = std::unique_lock<std::mutex>(object->mutex);
+    } while (object->replaced);
     if (object->lanes[0].device != on->device)
       return fail(OPENREG_INVALID_VALUE, "graph_launch: the graph was captured on device %d, the stream is on device %d",
                   object->lanes[0].device->index, on->device->index);
@@ -166,7 +192,7 @@ openreg_status graph_launch(openreg_graph graph, openreg_stream stream) {
 
 openreg_status graph_destroy(openreg_graph graph) {
   return entry([&]() -> openreg_status {
-    SharedGraph* object = graph_table().erase(graph);
+    SharedGraph* object = erase_graph(graph);
     if (!object) return fail(OPENREG_INVALID_VALUE, "graph_destroy: %p is not a live graph", static_cast<void*>(graph));
     delete object;
     return OPENREG_OK;
@@ -175,7 +201,7 @@ openreg_status graph_destroy(openreg_graph graph) {
 
 openreg_status graph_update(openreg_graph graph, openreg_graph source) {
   return entry([&]() -> openreg_status {
-    SharedGraph* updated = graph_table().find(graph);
+    std::lock_guard<std::mutex> one(update_mutex());
     const SharedGraph object = find_graph("graph_update", graph), other = find_graph("graph_update", source);
     if (!object || !other) return OPENREG_INVALID_VALUE;
     if (object == other || !same_operations(*object, *other))
@@ -184,10 +210,12 @@ openreg_status graph_update(openreg_graph graph, openreg_graph source) {
       // The old operations may be queued, and what they own lives until those launches are over; so the object is replaced, not its contents.
       std::scoped_lock guard(object->mutex, other->mutex);
       other->streams.swap(object->streams);
-      std::swap(other->last, object->last);
+      for (RecordRef& last : object->last) other->last.push_back(std::move(last));
+      object->replaced = true;
+      std::lock_guard<std::mutex> pointers(pointers_mutex());
+      if (SharedGraph* updated = graph_table().find(graph)) *updated = other;
     }
-    *updated = other;
-    delete graph_table().erase(source);
+    delete erase_graph(source);
     return OPENREG_OK;
   });
 }

@@ -43,9 +43,10 @@ struct Graph {
   uint32_t records = 0;
   bool owns_arguments = false;  // an operation has a cleanup
 
-  std::mutex mutex;                     // LOCK: streams, last. One launch at a time
+  std::mutex mutex;                     // LOCK: everything below. One launch at a time. Before the mutex of the handles' pointers
   std::vector<openreg_stream> streams;  // of lanes 1, 2, ...; made by the first launch
-  RecordRef last;                       // the end of the latest launch
+  std::vector<RecordRef> last;          // the ends of launches that the next one waits for: of the latest, and of those before an update
+  bool replaced = false;                // by graph_update: the handle leads to another graph now
 };
 
 // A handle for a graph; null when there are too many.
