@@ -124,7 +124,10 @@ void retire(Stream& stream) {
   Chip& chip = *stream.chip;
   print_unreported(stream);
   std::lock_guard<std::mutex> registry(chip.registry_mutex);
-  if (chip.closing.load(std::memory_order_relaxed)) return;  // shutdown takes it from here
+  if (chip.closing.load(std::memory_order_relaxed)) {  // shutdown takes it from here, when nobody owns it
+    stream.owned.store(0, std::memory_order_seq_cst);
+    return;
+  }
   {
     std::lock_guard<std::mutex> guard(chip.failure_mutex);
     stream.failure = nullptr;

@@ -114,7 +114,7 @@ struct Bytes {
 // *end_position: where the queue's head has to be for the task to have finished. When this fails nothing was enqueued.
 openreg_status submit(Stream& stream, const Task& head, Bytes prefix, Bytes args, uint64_t* end_position);
 
-// Takes a drained, destroyed stream apart. The caller owns it and never gives it up.
+// Takes a drained, destroyed stream apart, or leaves that to a shutdown that is underway. The caller owns it, and does not give it up itself.
 void retire(Stream& stream);
 
 openreg_status stream_create(int32_t device, int32_t priority, openreg_stream* stream);
