@@ -12,6 +12,7 @@ namespace openreg {
 namespace detail {
 
 std::atomic<int> captures{0};
+std::atomic<uint64_t> captured_tasks{0};
 
 uint64_t find_capture(c10::Stream stream) {
   int32_t state = OPENREG_NOT_CAPTURING;

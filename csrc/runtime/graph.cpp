@@ -95,6 +95,7 @@ void Graph::capture_begin(c10::MempoolId_t pool, at::GraphCaptureMode mode) {
   check(status, "Beginning to capture a graph");
   ++detail::captures;
   stream_ = stream;
+  tasks_before_ = captured_tasks();
   pool_ = chosen;
   try {
     capture_ = capture_of(stream);
@@ -136,6 +137,10 @@ void Graph::capture_end() {
   if (status != OPENREG_OK) {
     release();
     throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, status, "The capture failed, and there is no graph: " + reason);
+  }
+  if (captured_tasks() == tasks_before_) {
+    TORCH_WARN("The graph is empty: no task was enqueued on stream ", stream_->id(), " of ", stream_->device(),
+               " during the capture. Was it captured on the wrong device or stream?");
   }
   if (!keep_graph_) instantiate();
 }

@@ -35,6 +35,7 @@ class OPENREG_API Graph final : public at::GraphImplInterface {
   void capture_begin(c10::MempoolId_t pool = {0, 0}, at::GraphCaptureMode mode = at::GraphCaptureMode::Default) override;
 
   // Ends the capture, on the stream on which it began. AcceleratorError when a call during the capture made it invalid; then there is no graph.
+  // Warns of a graph without a task (not while another capture takes some up).
   void capture_end() override;
 
   void instantiate() override;
@@ -68,6 +69,7 @@ class OPENREG_API Graph final : public at::GraphImplInterface {
   const bool keep_graph_;
   bool debug_ = false, ready_ = false;
   uint64_t capture_ = 0;  // the driver's number while capturing
+  uint64_t tasks_before_ = 0;  // captured_tasks() when the capture began
   std::optional<c10::Stream> stream_;  // that was captured; set while capturing and while there is a graph
   c10::MempoolId_t pool_ = {0, 0};
   bool device_pool_ = false, host_pool_ = false;  // whether the capture's allocations went to the pool

@@ -59,7 +59,8 @@ class Description {
 
 // Calls the driver, which waits where the queue is full.
 template <class Call>
-void enqueue(const char* name, Call&& call) {
+void enqueue(const char* name, c10::Stream stream, Call&& call) {
+  count_captured_task(stream);
   const openreg_status status = [&] {
     const WatchedLaunch watched(name);
     return call();
@@ -92,7 +93,7 @@ void after_launch(c10::Stream stream) {
 void launch_host_func(c10::Stream stream, const char* name, openreg_host_func fn, const void* args, size_t size,
                       void (*cleanup)(void*)) {
   const Description desc(name, cleanup);
-  enqueue(name, [&] { return hal().launch_host_func(stream_handle(stream), fn, args, size, desc.get()); });
+  enqueue(name, stream, [&] { return hal().launch_host_func(stream_handle(stream), fn, args, size, desc.get()); });
   // With a cleanup, an exception would leave open who owns what the bytes own; whoever launches so waits by itself.
   if (cleanup == nullptr) after_launch(stream);
 }
@@ -145,7 +146,7 @@ void Kernel::launch_bytes(c10::Stream stream, const char* op, uint64_t threads, 
   const openreg_kernel kernel = handle(stream.device_index());
   if (__builtin_expect(kernel == nullptr, 0)) return launch_on_host(stream, op, function_, geometry, args, size);
   const Description desc(op);
-  enqueue(op, [&] { return hal().launch_kernel(stream_handle(stream), kernel, &geometry, args, size, desc.get()); });
+  enqueue(op, stream, [&] { return hal().launch_kernel(stream_handle(stream), kernel, &geometry, args, size, desc.get()); });
   after_launch(stream);
 }
 
@@ -154,14 +155,14 @@ void launch_copy(c10::Stream stream, const char* name, void* dst, c10::Device ds
   if (bytes == 0) return;
   const auto index = [](c10::Device device) { return device.is_cpu() ? -1 : driver_device(device.index()); };
   const Description desc(name);
-  enqueue(name, [&] { return hal().copy(stream_handle(stream), dst, index(dst_device), src, index(src_device), bytes, desc.get()); });
+  enqueue(name, stream, [&] { return hal().copy(stream_handle(stream), dst, index(dst_device), src, index(src_device), bytes, desc.get()); });
   after_launch(stream);
 }
 
 void launch_fill(c10::Stream stream, const char* name, void* dst, uint8_t value, size_t bytes) {
   if (bytes == 0) return;
   const Description desc(name);
-  enqueue(name, [&] { return hal().fill(stream_handle(stream), dst, value, bytes, desc.get()); });
+  enqueue(name, stream, [&] { return hal().fill(stream_handle(stream), dst, value, bytes, desc.get()); });
   after_launch(stream);
 }
 

@@ -1,10 +1,13 @@
 """Graphs: capture, replay, memory, random numbers, and what a capture cannot hold."""
 
+import warnings
+
 import pytest
 import torch
 import torch_openreg  # noqa: F401
 
 DEVICES = ["openreg:0", "openreg:1"]
+pytestmark = pytest.mark.filterwarnings("ignore:The graph is empty")  # some tests look at other things than what is captured
 
 
 def capture(function, device="openreg:0", warm_up=True, **options):
@@ -26,6 +29,21 @@ def test_a_replay_computes_from_what_the_inputs_hold_then(device):
         x.fill_(value)
         graph.replay()  # whatever device is current
         assert y.item() == 4 * (2 * value + 1)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_empty_graph_is_a_warning(device):
+    x, stream = torch.ones(4, device=device), torch.openreg.Stream(device)
+    x.add_(1)
+    with pytest.warns(UserWarning, match=f"graph is empty: no task was enqueued on stream {stream.stream_id} of {device}"):
+        with torch.openreg.graph(torch.openreg.Graph(), stream=stream, capture_error_mode="relaxed"):
+            with torch.openreg.stream(torch.openreg.default_stream(device)):
+                x.add_(1)  # runs now
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        capture(lambda: x.zero_(), device)
+        capture(lambda: x.clone(), device)
+        capture(lambda: torch.openreg.current_stream().launch_host_func(int), device)
 
 
 def test_nothing_runs_during_the_capture():

@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch_openreg  # noqa: F401
 
+pytestmark = pytest.mark.filterwarnings("ignore:The graph is empty")
+
 
 def test_the_default_stream_is_not_captured():
     graph = torch.openreg.Graph()
