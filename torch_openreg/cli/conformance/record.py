@@ -15,7 +15,8 @@ from .. import output
 def add_parser(actions) -> None:
     record = actions.add_parser("record", help="record the operator calls of a script as a model pack",
                                 description="Runs a script and writes its distinct operator calls, which `run --pack PACK` runs on any device.")
-    record.add_argument("--out", type=Path, metavar="PACK", help="NAME.jsonl or NAME.jsonl.gz; without it here, it may also be the last two words (default: the script's NAME.jsonl)")
+    record.add_argument("--out", type=Path, metavar="PACK",
+                        help="NAME.jsonl or NAME.jsonl.gz; where it is not given here, it may be the last two words (default: the script's NAME.jsonl)")
     record.add_argument("--device", default="cpu", help="record calls on this device; the script itself puts its tensors there (default: %(default)s)")
     record.add_argument("--import", dest="module", default="", metavar="MODULE", help="module that registers the device")
     record.add_argument("program", metavar="SCRIPT")
