@@ -42,6 +42,14 @@ class MemoryReport {
   size_t allocated_ = 0, reserved_ = 0;
 };
 
+bool is_lost(c10::DeviceIndex device) noexcept {
+  try {
+    return loss_reason(device).has_value();
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 DeviceHeap::DeviceHeap(c10::DeviceIndex device, BlockTable& table)
@@ -57,7 +65,7 @@ void* DeviceHeap::allocate(size_t bytes, c10::StreamId stream) {
   MemoryContext context = memory_context(RecordContext::STATE);
   const WithoutInterpreterLock released;
   Lock lock(mutex_);
-  if (waiting_count_ != 0) collect_completed();
+  if (waiting_count_ != 0) collect_completed(lock);
   ++allocations_;
 
   const bool possible = bytes <= kLargestRequest;
@@ -118,12 +126,7 @@ bool DeviceHeap::release(Block* block, const void* address) noexcept {
   } else {
     defer(block, lock);
   }
-  if (!cached) {
-    try {
-      collect_completed();
-    } catch (const std::exception&) {  // the driver did not take the memory back: it stays reserved
-    }
-  }
+  if (!cached) collect_completed(lock);
   lock.unlock();
   report.send(const_cast<void*>(address), -reported);
   return true;
@@ -222,7 +225,7 @@ Block* DeviceHeap::merge(Block* block) {
   return block;
 }
 
-// Ends the block's activity.
+// Ends the block's activity. Memory that the driver does not take back stays reserved until a flush.
 void DeviceHeap::finish(Block* block, const MemoryContext& context) {
   record(TraceEntry::FREE_COMPLETED, *block, block->requested_bytes, context ? context : block->context);
   block->context.reset();
@@ -232,7 +235,11 @@ void DeviceHeap::finish(Block* block, const MemoryContext& context) {
   const bool cached = block->cached;
   block = merge(block);
   insert_free(block);
-  if (!cached) give_back(block);
+  if (cached) return;
+  try {
+    give_back(block);
+  } catch (const std::exception&) {
+  }
 }
 
 // ---- Waiting for other streams ----------------------------------------------
@@ -257,9 +264,9 @@ void DeviceHeap::record_deferred() {
 void DeviceHeap::await(std::vector<Use> uses, Lock& lock) {
   enum class Outcome : uint8_t { failed, recorded, captured, lost };
   std::vector<Outcome> outcomes(uses.size());
-  std::vector<Event> events(uses.size());
+  std::vector<std::shared_ptr<Event>> events(uses.size());
   for (size_t i = 0; i < uses.size(); ++i) {
-    std::vector<Event>& spare = waiting_queue(uses[i].second).spare;
+    std::vector<std::shared_ptr<Event>>& spare = waiting_queue(uses[i].second).spare;
     if (spare.empty()) continue;
     events[i] = std::move(spare.back());
     spare.pop_back();
@@ -267,10 +274,13 @@ void DeviceHeap::await(std::vector<Use> uses, Lock& lock) {
   lock.unlock();
   for (size_t i = 0; i < uses.size(); ++i) {
     try {
-      outcomes[i] = capture_of(uses[i].second) != 0 ? Outcome::captured : Outcome::recorded;
-      if (outcomes[i] == Outcome::recorded) events[i].record(uses[i].second);
+      outcomes[i] = Outcome::captured;
+      if (capture_of(uses[i].second) != 0) continue;
+      if (events[i] == nullptr) events[i] = std::make_shared<Event>();
+      events[i]->record(uses[i].second);
+      if (capture_of(uses[i].second) == 0) outcomes[i] = Outcome::recorded;  // else the record may have become part of the capture
     } catch (const std::exception&) {
-      outcomes[i] = loss_reason(uses[i].second.device_index()) ? Outcome::lost : Outcome::failed;
+      outcomes[i] = is_lost(uses[i].second.device_index()) ? Outcome::lost : Outcome::failed;
     }
   }
   lock.lock();
@@ -290,15 +300,36 @@ DeviceHeap::WaitingQueue& DeviceHeap::waiting_queue(c10::Stream stream) {
   return queues_.emplace_back(stream);
 }
 
-void DeviceHeap::collect_completed() {
-  const RelaxedCapture relaxed;
-  const RuntimeWait wait;
-  for (WaitingQueue& queue : queues_) {
-    while (!queue.waiting.empty() && queue.waiting.front().event.query()) {
+// Finishes the blocks that need not wait any more. Each event is asked without the mutex, because the driver may run a queued task for the
+// question; meanwhile other threads may take the entry out, and record its event again. A block whose event cannot be asked, because
+// its record became part of a capture, waits for another one.
+void DeviceHeap::collect_completed(Lock& lock) {
+  for (size_t i = 0; i < queues_.size(); ++i) {
+    WaitingQueue& queue = queues_[i];
+    while (!queue.waiting.empty()) {
+      const std::shared_ptr<Event> event = queue.waiting.front().event;
+      const uint64_t taken = queue.taken;
+      bool complete = false, failed = false;
+      unlocked(lock, [&] {
+        const RelaxedCapture relaxed;
+        const RuntimeWait wait;
+        try {
+          complete = event->query();
+        } catch (const std::exception&) {
+          failed = true;
+        }
+      });
+      if (queue.taken != taken) continue;
+      if (!complete && !failed) break;
       Block* block = queue.waiting.front().block;
-      queue.spare.push_back(std::move(queue.waiting.front().event));
       queue.waiting.pop_front();
+      ++queue.taken;
       --waiting_count_;
+      if (failed) {
+        await({{block, queue.stream}}, lock);
+        break;
+      }
+      queue.spare.push_back(event);
       if (--block->pending_events == 0) finish(block, nullptr);
     }
   }

@@ -100,7 +100,7 @@ class DeviceHeap {
  private:
   using Use = std::pair<Block*, c10::Stream>;  // a pending block, and a stream that it has to wait for
   struct Waiting {
-    Event event;
+    std::shared_ptr<Event> event;  // shared with a thread that asks it without the mutex
     Block* block;
   };
   // Events of one stream complete in order, so only the front is ever asked.
@@ -108,7 +108,8 @@ class DeviceHeap {
     explicit WaitingQueue(c10::Stream s) : stream(s) {}
     const c10::Stream stream;
     std::deque<Waiting> waiting;
-    std::vector<Event> spare;  // completed, to be recorded again
+    uint64_t taken = 0;  // entries that have left `waiting`: tells whether the front is the one that was asked
+    std::vector<std::shared_ptr<Event>> spare;  // completed, to be recorded again
   };
   // Allocations that go to a private pool: those of one thread, or those on the streams that the filter accepts.
   struct Route {
@@ -142,6 +143,19 @@ class DeviceHeap {
   using Lock = std::unique_lock<std::mutex>;
   using Action = c10::CachingDeviceAllocator::TraceEntry::Action;
 
+  // Calls f without the mutex. It is held again afterwards, also when f throws.
+  template <class F>
+  static void unlocked(Lock& lock, F&& f) {
+    lock.unlock();
+    try {
+      f();
+    } catch (...) {
+      lock.lock();
+      throw;
+    }
+    lock.lock();
+  }
+
   // device_heap.cpp
   void record(Action action, const Block& block, uint64_t bytes, const MemoryContext& context) const;
   DevicePool& pool_for(c10::StreamId stream);
@@ -156,7 +170,7 @@ class DeviceHeap {
   void defer(Block* block, Lock& lock);
   void await(std::vector<Use> uses, Lock& lock);
   WaitingQueue& waiting_queue(c10::Stream stream);
-  void collect_completed();
+  void collect_completed(Lock& lock);
 
   // device_heap_segments.cpp
   Block* grow(const Request& request, Lock& lock);
@@ -182,7 +196,7 @@ class DeviceHeap {
 
   const c10::DeviceIndex device_;
   BlockTable& table_;
-  std::mutex mutex_;  // LOCK: everything below. Never held across a wait, a task, or anything that takes the GIL.
+  std::mutex mutex_;  // LOCK: everything below. Never held across a wait, a query, a task, or anything that takes the GIL.
   DeviceStats stats_;
   BlockArena arena_;
   DevicePool pool_;                  // the pool {0, 0}

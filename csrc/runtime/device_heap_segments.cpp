@@ -26,19 +26,6 @@ uint64_t round_up(uint64_t bytes, uint64_t step) { return (bytes + step - 1) / s
 
 uint64_t free_bytes_of(const Block* block) { return block != nullptr && block->state == BlockState::free ? block->size_bytes : 0; }
 
-// Calls f without the mutex. It is held again afterwards, also when f throws.
-template <class F>
-void unlocked(std::unique_lock<std::mutex>& lock, F&& f) {
-  lock.unlock();
-  try {
-    f();
-  } catch (...) {
-    lock.lock();
-    throw;
-  }
-  lock.lock();
-}
-
 // The least that the driver must have for the request to be served from a new segment.
 uint64_t least_segment(uint64_t size_bytes, bool large, uint64_t granularity_bytes) {
   if (!large) return kSmallSegment;
@@ -248,7 +235,7 @@ void DeviceHeap::await_pending(Lock& lock) {
     const RuntimeWait wait;
     for (c10::Stream stream : awaited) synchronize_stream(stream);
   });
-  collect_completed();
+  collect_completed(lock);
 }
 
 // The free blocks of a pool, {0, 0} and those that nobody counts on, or a private one, that can go back to the driver.
@@ -324,23 +311,26 @@ void DeviceHeap::give_back_outgrown(const Request& request, Lock& lock) {
   std::vector<Block*> outgrown;
   home.append_outgrown(outgrown, request.size_bytes);
   if (outgrown.empty()) return;
-  if (home.passed_at == 0) {
-    const uint64_t now = allocations_;
-    const c10::Stream stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device_), home.stream());
-    Event event = std::move(home.passed);
-    try {
-      unlocked(lock, [&] { event.record(stream); });
-    } catch (const std::exception&) {
-      return;
-    }
-    home.passed = std::move(event);
-    home.passed_at = now;
-    outgrown.clear();
-    home.append_outgrown(outgrown, request.size_bytes);
+  const c10::Stream stream(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device_), home.stream());
+  Event passed = std::move(home.passed);  // for this thread alone: the driver may run a queued task when it is asked
+  uint64_t passed_at = std::exchange(home.passed_at, 0);
+  bool complete = false;
+  const uint64_t now = allocations_;
+  try {
+    unlocked(lock, [&] {
+      if (passed_at == 0) passed.record(stream);
+      const RuntimeWait wait;
+      complete = passed.query();
+    });
+  } catch (const std::exception&) {
+    return;
   }
-  const RuntimeWait wait;
-  if (!home.passed.query()) return;
-  const uint64_t passed_at = std::exchange(home.passed_at, 0);
+  if (passed_at == 0) passed_at = now;
+  if (!complete) home.passed_at = passed_at;
+  if (!complete || home.passed_at == 0) home.passed = std::move(passed);
+  if (!complete) return;
+  outgrown.clear();
+  home.append_outgrown(outgrown, request.size_bytes);
   uint64_t given_back = 0;
   for (Block* block : outgrown) {
     if (block->freed_at >= passed_at) continue;

@@ -159,6 +159,42 @@ def test_delayed_work_is_done_before_memory_counts_as_used_up(python, schedule):
     )
 
 
+FREES = {  # work that frees device memory, queued where the next allocation asks whether it is done
+    "a block of another stream": """
+        side, used = torch.openreg.Stream(), torch.empty(4, device="openreg")
+        used.record_stream(side)
+        side.launch_host_func(box.clear)
+        del used
+        torch.empty(4, device="openreg")
+        """,
+    "an outgrown segment": """
+        used = torch.empty(4 * 2**20, dtype=torch.uint8, device="openreg")
+        torch.openreg.current_stream().launch_host_func(box.clear)
+        del used
+        torch.empty(6 * 2**20, dtype=torch.uint8, device="openreg")
+        """,
+}
+
+
+@pytest.mark.parametrize("schedule", ["lazy", "random:3"])
+@pytest.mark.parametrize("question", FREES)
+def test_delayed_work_may_free_memory_while_an_allocation_asks_for_it(python, question, schedule):
+    python(
+        """
+        import torch, torch_openreg
+        box = [torch.ones(4, device="openreg")]
+        torch.openreg.synchronize()
+        """,
+        FREES[question],
+        """
+        torch.openreg.synchronize()
+        assert not box
+        """,
+        env={"OPENREG_SCHEDULE": schedule},
+        timeout=30,
+    )
+
+
 @pytest.mark.parametrize("schedule", ["lazy", "random:3"])
 def test_delayed_work_is_done_before_the_process_ends(python, schedule):
     result = python(
