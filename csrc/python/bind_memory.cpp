@@ -146,6 +146,7 @@ void bind_memory(py::module_& m) {
   m.def("reset_accumulated_host_memory_stats", wrap_pybind_function([]() { host_allocator()->reset_accumulated_stats(); }));
   m.def("reset_peak_host_memory_stats", wrap_pybind_function([]() { host_allocator()->reset_peak_stats(); }));
   m.def("allocator_settings", wrap_pybind_function(settings));
+  m.def("set_allocator_settings", wrap_pybind_function([](const std::string& settings) { set_allocator_settings(settings); }));
   m.def("memory_caching", []() { return memory_caching(); });
   m.def("set_memory_caching", [](bool enabled) { set_memory_caching(enabled); });
   m.def("memory_fraction", wrap_pybind_function([](int device) { return memory_fraction(device_index(device)); }));

@@ -45,6 +45,42 @@ constexpr const char* kIgnored[] = {"release_lock_on_cudamalloc",        "pinned
 std::atomic<const AllocatorConfig*> current{nullptr};
 std::mutex first_use;  // LOCK: reading the environment
 
+// The settings in force, as strings to go back to when others are refused.
+struct Accepted {
+  std::mutex mutex;  // LOCK: everything below
+  bool any = false;
+  std::string kept;  // of the keys that torch keeps until another string names them
+  std::string last;  // the string itself, for the others
+};
+
+Accepted& accepted() {
+  static Accepted* leaked = new Accepted;
+  return *leaked;
+}
+
+std::string kept_settings() {
+  using Config = AcceleratorAllocatorConfig;
+  const auto mib = [](size_t bytes) { return std::to_string(bytes >> 20); };  // no limit becomes one that no request reaches
+  const auto truth = [](bool value) { return value ? "True" : "False"; };
+  return c10::str("large_segment_size_mb:", mib(Config::large_segment_size()), ",max_non_split_rounding_mb:",
+                  mib(Config::max_non_split_rounding_size()), ",expandable_segments:", truth(Config::use_expandable_segments()),
+                  ",pinned_use_background_threads:", truth(Config::pinned_use_background_threads()), ",pinned_max_round_threshold_mb:",
+                  mib(Config::pinned_max_round_threshold()), ",pinned_max_cached_size_mb:", mib(Config::pinned_max_cached_size()));
+}
+
+// Gives torch the settings in force again.
+void restore() {
+  std::string kept, last;
+  {
+    std::lock_guard<std::mutex> lock(accepted().mutex);
+    if (!accepted().any) return;
+    kept = accepted().kept;
+    last = accepted().last;
+  }
+  AcceleratorAllocatorConfig::instance().parseArgs(kept);
+  AcceleratorAllocatorConfig::instance().parseArgs(last);
+}
+
 bool is_torch_key(const std::string& key) {
   return std::any_of(std::begin(kTorchSettings), std::end(kTorchSettings), [&](const auto& setting) { return key == setting.key; });
 }
@@ -94,7 +130,13 @@ AllocatorConfig read_settings(const std::string& settings) {
   return config;
 }
 
-void adopt(const std::string& settings) { current.store(new AllocatorConfig(read_settings(settings)), std::memory_order_release); }
+void adopt(const std::string& settings) {
+  current.store(new AllocatorConfig(read_settings(settings)), std::memory_order_release);
+  std::lock_guard<std::mutex> lock(accepted().mutex);
+  accepted().any = true;
+  accepted().kept = kept_settings();
+  accepted().last = settings;
+}
 
 [[noreturn]] void refuse_environment(const char* settings, const char* reason) {
   TORCH_CHECK_VALUE(false, "The environment variable OPENREG_ALLOC_CONF='", settings, "' cannot be understood: ", reason);
@@ -154,9 +196,24 @@ void register_allocator_config() {
   for (const char* key : kIgnored) keys.insert(key);
   std::function<void(const std::string&)>& hook = AcceleratorAllocatorConfig::getConfigParserHook();
   hook = [before = std::move(hook)](const std::string& settings) {
-    if (before) before(settings);
-    adopt(settings);
+    try {
+      if (before) before(settings);
+      adopt(settings);
+    } catch (...) {
+      restore();
+      throw;
+    }
   };
+}
+
+void set_allocator_settings(const std::string& settings) {
+  allocator_config();  // so that there are settings to go back to
+  try {
+    c10::CachingAllocator::setAllocatorSettings(settings);
+  } catch (...) {  // torch refuses a key of its own without the hook
+    restore();
+    throw;
+  }
 }
 
 const AllocatorConfig& allocator_config() {

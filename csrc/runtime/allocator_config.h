@@ -4,7 +4,7 @@
 // Torch parses PYTORCH_ALLOC_CONF and what torch._C._accelerator_setAllocatorSettings is given; we read its result through its parser hook
 // and add our keys. OPENREG_ALLOC_CONF, where it is set, takes the place of the environment that torch would read. A heap
 // reads the settings once per allocation, without a lock: each change makes a new value, and old ones are leaked, because another thread
-// may be reading one.
+// may be reading one. Torch has stored a string, or half of it, before it is refused; then the last accepted settings are given to it again.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +42,9 @@ void register_allocator_config();
 // The settings now. The first call reads the environment and throws ValueError when it does not make sense; so does the next one. Any
 // thread; hot.
 OPENREG_API const AllocatorConfig& allocator_config();
+
+// Changes the settings of the running program. Throws ValueError, and nothing has changed, for a string that does not make sense. Any thread.
+OPENREG_API void set_allocator_settings(const std::string& settings);
 
 // Whether freed blocks are kept for reuse. Begins as OPENREG_NO_MEMORY_CACHING says. Any thread.
 OPENREG_API bool memory_caching() noexcept;

@@ -65,6 +65,37 @@ def test_settings_without_sense_are_refused_and_nothing_changes(python, settings
     """, env={"OPENREG_ALLOC_CONF": settings})
 
 
+@pytest.mark.parametrize(
+    "call,refused",
+    [
+        ("change", "per_process_memory_fraction:7"),
+        ("change", "garbage_collection_threshold:7"),  # torch refuses this one itself, and has taken what stands before it
+        ("torch._C._accelerator_setAllocatorSettings", "per_process_memory_fraction:7"),
+    ],
+)
+def test_nothing_of_refused_settings_takes_effect_later(python, call, refused):
+    python(START, f"""
+    change("roundup_power2_divisions:4,max_non_split_rounding_mb:30")
+    change("large_segment_size_mb:30,roundup_power2_divisions:8,garbage_collection_threshold:0.9")
+
+    def state():
+        found = torch.openreg.memory._snapshot()["allocator_settings"]
+        kept = block(1200 * 1024)
+        return dict(found), stats()["allocated_bytes.all.current"], stats()["reserved_bytes.all.current"]
+
+    before = state()
+    try:
+        {call}("expandable_segments:True,pinned_use_background_threads:True,max_non_split_rounding_mb:50,{refused}")
+    except ValueError:
+        pass
+    else:
+        raise AssertionError("accepted")
+    assert state() == before
+    change("large_segment_size_mb:30,roundup_power2_divisions:8,garbage_collection_threshold:0.9")
+    assert state() == before
+    """)
+
+
 def test_settings_that_only_cuda_has_are_accepted(python):
     python(START, "assert block(10).numel() == 10",
            env={"PYTORCH_ALLOC_CONF": "release_lock_on_cudamalloc:True,pinned_num_register_threads:8,expandable_segments:True"})

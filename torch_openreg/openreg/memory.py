@@ -264,8 +264,8 @@ def list_gpu_processes(device: Device = None) -> str:
 def _set_allocator_settings(env: str) -> None:
     """Changes the allocator's settings, a string as in PYTORCH_ALLOC_CONF. Of those that it does not name,
     max_split_size_mb, roundup_power2_divisions and garbage_collection_threshold return to their defaults, by torch's
-    rule, and the others stay. ValueError for a string that makes no sense."""
-    torch._C._accelerator_setAllocatorSettings(env)
+    rule, and the others stay. ValueError for a string that makes no sense, and nothing has changed."""
+    _C.set_allocator_settings(env)
 
 
 _SUMMARY_ROWS = (
