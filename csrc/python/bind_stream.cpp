@@ -98,6 +98,11 @@ void bind_stream(py::module_& m) {
           finish_host_call(as_stream(id, device), kind, error);
         }));
   m.def("host_thread_is_stuck", wrap_pybind_function_no_gil([](int64_t id, int device) { return host_thread_is_stuck(as_stream(id, device)); }));
+  m.def("end_host_threads", wrap_pybind_function([]() {
+          std::vector<std::tuple<int64_t, int>> ended;
+          for (const c10::Stream& stream : end_host_threads()) ended.emplace_back(stream.id(), stream.device_index());
+          return ended;
+        }));
   m.def("expire_host_functions", wrap_pybind_function_no_gil([](uint64_t timeout_ms) { expire_host_functions(timeout_ms * 1'000'000); }));
   m.def("exchange_schedule", wrap_pybind_function_no_gil([](const std::string& schedule) { return exchange_schedule(schedule); }));
   m.def("current_schedule", wrap_pybind_function_no_gil([]() { return current_schedule(); }));

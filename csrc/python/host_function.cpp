@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "runtime/error.h"
 #include "runtime/launch.h"
 #include "runtime/sanitizer.h"
+#include "runtime/stream.h"
 
 namespace openreg::python {
 
@@ -32,13 +34,21 @@ struct Lane {
   std::deque<std::pair<HostCall, Turn*>> calls;
   Turn* running = nullptr;  // null also when its task has given up
   bool stuck = false;       // in a function whose task was abandoned
+  bool idle = false;        // a thread waits for the next call
+  bool over = false;        // the stream does not exist any more, and the lane is in no table: the thread ends
+  uint64_t functions = 0;   // that were launched and not dropped
 };
 
 struct Lanes {
   std::mutex mutex;  // LOCK: everything below, and the turns
   std::condition_variable changed;
-  std::map<StreamKey, Lane> lanes;
+  std::map<StreamKey, std::shared_ptr<Lane>> lanes;
   std::optional<Clock::time_point> expiry;
+  const std::shared_ptr<Lane>& lane(const StreamKey& key) {
+    std::shared_ptr<Lane>& found = lanes[key];
+    if (found == nullptr) found = std::make_shared<Lane>();
+    return found;
+  }
   bool expired() const { return expiry && Clock::now() >= *expiry; }
 };
 
@@ -80,7 +90,7 @@ openreg_status run(void* raw, openreg_error* error) {
   {
     Lanes& a = all();
     std::unique_lock<std::mutex> lock(a.mutex);
-    Lane& lane = a.lanes[{args.device, args.stream}];
+    Lane& lane = *a.lane({args.device, args.stream});
     if (!a.expired()) {
       lane.calls.push_back({{args.function, false}, &turn});
       a.changed.notify_all();
@@ -111,7 +121,7 @@ void drop(void* raw) {
   forget_sanitizer_mark(args.mark);
   Lanes& a = all();
   std::lock_guard<std::mutex> lock(a.mutex);
-  a.lanes[{args.device, args.stream}].calls.push_back({{args.function, true}, nullptr});
+  a.lane({args.device, args.stream})->calls.push_back({{args.function, true}, nullptr});
   a.changed.notify_all();
 }
 
@@ -119,23 +129,38 @@ void drop(void* raw) {
 
 void launch_host_function(c10::Stream stream, uint64_t function) {
   const Args args = {stream.device_index(), stream.id(), function, new_sanitizer_mark(stream)};
-  launch_host_func(stream, "openreg::host_function", run, &args, sizeof(args), drop);
+  Lanes& a = all();
+  const auto count = [&](uint64_t change) {
+    std::lock_guard<std::mutex> lock(a.mutex);
+    a.lane(key_of(stream))->functions += change;
+  };
+  count(1);
+  try {
+    launch_host_func(stream, "openreg::host_function", run, &args, sizeof(args), drop);
+  } catch (...) {
+    count(uint64_t{0} - 1);
+    throw;
+  }
   after_launch(stream);
 }
 
 bool next_host_call(c10::Stream stream, HostCall* call) {
   Lanes& a = all();
   std::unique_lock<std::mutex> lock(a.mutex);
-  Lane& lane = a.lanes[key_of(stream)];
+  const std::shared_ptr<Lane> served = a.lane(key_of(stream));
+  Lane& lane = *served;
+  lane.idle = true;
   while (lane.calls.empty()) {
-    if (a.expired()) return false;
+    if (lane.over || a.expired()) return false;
     if (a.expiry) {
       a.changed.wait_until(lock, *a.expiry);
     } else {
       a.changed.wait(lock);
     }
   }
+  lane.idle = false;
   *call = lane.calls.front().first;
+  if (call->drop) --lane.functions;
   lane.running = lane.calls.front().second;
   lane.calls.pop_front();
   set_in_host_function(!call->drop);
@@ -146,7 +171,7 @@ void finish_host_call(c10::Stream stream, const std::string& kind, const std::st
   set_in_host_function(false);
   Lanes& a = all();
   std::lock_guard<std::mutex> lock(a.mutex);
-  Turn* turn = std::exchange(a.lanes[key_of(stream)].running, nullptr);
+  Turn* turn = std::exchange(a.lane(key_of(stream))->running, nullptr);
   if (turn == nullptr) return;
   turn->kind = kind;
   turn->error = error;
@@ -159,8 +184,8 @@ void abandon_host_functions(c10::DeviceIndex device) {
   std::lock_guard<std::mutex> lock(a.mutex);
   for (auto& [key, lane] : a.lanes) {
     if (key.first != device) continue;
-    if (lane.running != nullptr) lane.running->abandoned = true;
-    for (auto& [call, turn] : lane.calls) {
+    if (lane->running != nullptr) lane->running->abandoned = true;
+    for (auto& [call, turn] : lane->calls) {
       if (turn != nullptr) turn->abandoned = true;
     }
   }
@@ -170,7 +195,22 @@ void abandon_host_functions(c10::DeviceIndex device) {
 bool host_thread_is_stuck(c10::Stream stream) {
   Lanes& a = all();
   std::lock_guard<std::mutex> lock(a.mutex);
-  return std::exchange(a.lanes[key_of(stream)].stuck, false);
+  return std::exchange(a.lane(key_of(stream))->stuck, false);
+}
+
+std::vector<c10::Stream> end_host_threads() {
+  Lanes& a = all();
+  std::vector<c10::Stream> ended;
+  std::lock_guard<std::mutex> lock(a.mutex);
+  std::erase_if(a.lanes, [&](const auto& entry) {
+    const auto& [key, lane] = entry;
+    if (!lane->idle || lane->functions != 0 || stream_exists(key.second)) return false;
+    lane->over = true;
+    ended.emplace_back(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, static_cast<c10::DeviceIndex>(key.first)), key.second);
+    return true;
+  });
+  a.changed.notify_all();
+  return ended;
 }
 
 void expire_host_functions(uint64_t timeout_ns) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace openreg::python {
 
@@ -20,7 +21,8 @@ struct HostCall {
 // Queues a call of `function` on the stream. `function` is dropped once, after its last call; not when this throws. Any thread.
 void launch_host_function(c10::Stream stream, uint64_t function);
 
-// Waits for the next call for a stream, on the thread that serves it; false when the process ends. Without Python's lock.
+// Waits for the next call for a stream, on the thread that serves it; false when the process or end_host_threads ends the thread. Without
+// Python's lock.
 bool next_host_call(c10::Stream stream, HostCall* call);
 
 // Ends the call that next_host_call has handed out. An `error` that is not empty, of an exception of type `kind`, fails the stream.
@@ -31,6 +33,9 @@ void abandon_host_functions(c10::DeviceIndex device);
 
 // Whether the thread that serves the stream is still in a function whose call was abandoned; then the stream needs another thread. Says so once.
 bool host_thread_is_stuck(c10::Stream stream);
+
+// Lets the idle threads of streams that do not exist any more end, unless they have functions left, as in a graph. Returns those streams.
+std::vector<c10::Stream> end_host_threads();
 
 // From timeout_ns from now on calls are not waited for, and fail: Python ends.
 void expire_host_functions(uint64_t timeout_ns);

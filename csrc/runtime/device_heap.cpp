@@ -225,7 +225,7 @@ Block* DeviceHeap::merge(Block* block) {
   return block;
 }
 
-// Ends the block's activity. Memory that the driver does not take back stays reserved until a flush.
+// Ends the block's activity. Memory that the driver does not take back stays in the cache.
 void DeviceHeap::finish(Block* block, const MemoryContext& context) {
   record(TraceEntry::FREE_COMPLETED, *block, block->requested_bytes, context ? context : block->context);
   block->context.reset();
@@ -296,6 +296,12 @@ void DeviceHeap::await(std::vector<Use> uses, Lock& lock) {
 DeviceHeap::WaitingQueue& DeviceHeap::waiting_queue(c10::Stream stream) {
   for (WaitingQueue& queue : queues_) {
     if (queue.stream == stream) return queue;
+  }
+  for (WaitingQueue& queue : queues_) {  // that of a stream which does not exist any more serves another
+    if (!queue.waiting.empty() || stream_exists(queue.stream.id())) continue;
+    queue.spare.clear();
+    queue.stream = stream;
+    return queue;
   }
   return queues_.emplace_back(stream);
 }

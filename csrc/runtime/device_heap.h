@@ -106,7 +106,7 @@ class DeviceHeap {
   // Events of one stream complete in order, so only the front is ever asked.
   struct WaitingQueue {
     explicit WaitingQueue(c10::Stream s) : stream(s) {}
-    const c10::Stream stream;
+    c10::Stream stream;
     std::deque<Waiting> waiting;
     uint64_t taken = 0;  // entries that have left `waiting`: tells whether the front is the one that was asked
     std::vector<std::shared_ptr<Event>> spare;  // completed, to be recorded again
@@ -203,7 +203,7 @@ class DeviceHeap {
   std::vector<std::unique_ptr<DevicePool>> private_pools_;
   std::vector<Route> routes_;        // the last that fits counts
   std::vector<std::unique_ptr<ExpandableSegment>> expandable_;
-  std::deque<WaitingQueue> queues_;  // one per stream that ever used a block of another
+  std::deque<WaitingQueue> queues_;  // one per stream that used a block of another; never erased, because threads use them without the mutex
   size_t waiting_count_ = 0;         // entries in all queues
   std::vector<Use> deferred_;        // of streams that are being captured
   uint64_t epoch_ = 0;               // Note [Giving segments back]

@@ -88,7 +88,7 @@ Block* DeviceHeap::new_segment(const Request& request, uint64_t size_bytes) {
   block->oversize_segment = size_bytes >= request.config.max_split_bytes;
   if (block->oversize_segment) stats_.oversize_segments.increase(1);
   add(stats_.segment, block->large, 1);
-  ++request.home.pool().segments;
+  ++request.home.segments;
   count_reserved(request.home.pool(), block->large, size_bytes);
   record(TraceEntry::SEGMENT_ALLOC, *block, size_bytes, request.context);
   insert_free(block);
@@ -155,7 +155,7 @@ Block* DeviceHeap::map_hole(Block* hole, const Request& request, uint64_t size_b
   DevicePool& pool = block->home->pool();
   if (segment.mapped_bytes() == size_bytes) {
     add(stats_.segment, block->large, 1);
-    ++pool.segments;
+    ++block->home->segments;
   }
   count_reserved(pool, block->large, size_bytes);
   record(TraceEntry::SEGMENT_MAP, *block, size_bytes, request.context);
@@ -197,7 +197,7 @@ void DeviceHeap::unmap_pages(Block* block) {
   home.insert_hole(hole);
   if (segment.mapped_bytes() != 0) return;
   subtract(stats_.segment, hole->large, 1);
-  --hole->home->pool().segments;
+  --hole->home->segments;
   release_hole(hole);
 }
 
@@ -226,14 +226,14 @@ void DeviceHeap::flush(c10::MempoolId_t scope, Lock& lock) {
 void DeviceHeap::await_pending(Lock& lock) {
   ++stats_.num_sync_all_streams;
   unlocked(lock, collect_shared_memory);  // blocks that other processes have finished with
-  std::vector<c10::Stream> awaited;
+  std::vector<std::pair<c10::Stream, std::shared_ptr<Event>>> awaited;
   for (const WaitingQueue& queue : queues_) {
-    if (!queue.waiting.empty()) awaited.push_back(queue.stream);
+    if (!queue.waiting.empty()) awaited.emplace_back(queue.stream, queue.waiting.back().event);
   }
   if (awaited.empty()) return;
   unlocked(lock, [&] {
     const RuntimeWait wait;
-    for (c10::Stream stream : awaited) synchronize_stream(stream);
+    for (const auto& [stream, last] : awaited) stream_exists(stream.id()) ? synchronize_stream(stream) : last->synchronize();
   });
   collect_completed(lock);
 }
@@ -280,7 +280,7 @@ void DeviceHeap::give_back(Block* block) {
     check(hal().mem_free(driver_device(device_), block->address), "Freeing device memory");
     table_.set(block->address, nullptr);
     subtract(stats_.segment, block->large, 1);
-    --pool.segments;
+    --block->home->segments;
     if (block->oversize_segment) stats_.oversize_segments.decrease(1);
     count_given_back(pool, block->large, block->size_bytes);
     record(TraceEntry::SEGMENT_FREE, *block, block->size_bytes, block->segment_context);
@@ -343,7 +343,7 @@ void DeviceHeap::give_back_outgrown(const Request& request, Lock& lock) {
 // A pool of which nothing is left and that nobody can name any more. Its count goes with it: a program that makes a pool for each of its
 // graphs would have statistics that grow without end.
 void DeviceHeap::drop_pool_if_unused(DevicePool& pool) {
-  if (!pool.is_private() || pool.use_count != 0 || pool.segments != 0 || pool.allocating != 0) return;
+  if (!pool.is_private() || pool.use_count != 0 || pool.has_segments() || pool.allocating != 0) return;
   if (std::any_of(routes_.begin(), routes_.end(), [&](const Route& route) { return route.pool == &pool; })) return;
   stats_.reserved_bytes_by_private_pools.erase(pool.id());
   private_pools_.erase(std::find_if(private_pools_.begin(), private_pools_.end(), [&](const auto& entry) { return entry.get() == &pool; }));

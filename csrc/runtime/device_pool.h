@@ -7,11 +7,13 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/Stream.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "runtime/free_blocks.h"
+#include "runtime/stream.h"
 
 namespace openreg {
 
@@ -23,7 +25,7 @@ class DevicePool {
   const c10::MempoolId_t& id() const { return id_; }
   bool is_private() const { return id_ != c10::MempoolId_t{0, 0}; }
 
-  // The stream's lists; they live as long as the pool.
+  // The stream's lists. They live as long as the pool, or as a stream that somebody else made.
   FreeBlocks& of(c10::StreamId stream) {
     if (last_ != nullptr && last_->stream() == stream) return *last_;
     return find_or_make(stream);
@@ -33,9 +35,12 @@ class DevicePool {
     for (const auto& lists : streams_) lists->append_releasable(blocks);
   }
 
+  bool has_segments() const {
+    return std::any_of(streams_.begin(), streams_.end(), [](const auto& lists) { return lists->segments != 0; });
+  }
+
   int use_count = 0;         // of a private pool: 0 lets its cached memory go
   int allocating = 0;        // calls that are looking for memory for it, perhaps with the mutex released
-  uint64_t segments = 0;
   bool no_split = false;     // a segment serves one block
   bool use_on_oom = false;   // its free blocks serve other requests before those fail
 
@@ -43,6 +48,11 @@ class DevicePool {
   FreeBlocks& find_or_make(c10::StreamId stream) {
     for (const auto& lists : streams_) {
       if (lists->stream() == stream) return *(last_ = lists.get());
+    }
+    for (auto& lists : streams_) {  // those of a stream that does not exist any more make room
+      if (allocating != 0 || lists->segments != 0 || stream_exists(lists->stream())) continue;
+      lists = std::make_unique<FreeBlocks>(*this, stream);
+      return *(last_ = lists.get());
     }
     streams_.push_back(std::make_unique<FreeBlocks>(*this, stream));
     return *(last_ = streams_.back().get());

@@ -52,6 +52,8 @@ class FreeBlocks {
   void insert_hole(Block* hole);
   void remove_hole(Block* hole);
 
+  uint64_t segments = 0;  // with memory behind them; without one no block is at home here
+
   // For Note [Outgrown segments].
   Event passed;
   uint64_t passed_at = 0;  // the count of allocations when it was recorded; 0 = it was not

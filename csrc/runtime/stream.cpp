@@ -159,6 +159,13 @@ void synchronize_stream(c10::Stream stream) {
       handle, "a stream", stream.device_index());
 }
 
+bool stream_exists(c10::StreamId id) {
+  if (!is_external(id)) return true;
+  openreg_stream_info info = {};
+  info.struct_size = sizeof(info);
+  return hal().stream_info(external_handle(id), &info) == OPENREG_OK;
+}
+
 std::vector<c10::Stream> used_streams() {
   std::vector<c10::Stream> used;
   for (c10::DeviceIndex device = 0; device < device_count(); ++device) {
@@ -170,9 +177,7 @@ std::vector<c10::Stream> used_streams() {
   ExternalStreams& external = external_streams();
   std::lock_guard<std::mutex> lock(external.mutex);
   for (size_t i = external.seen.size(); i-- > 0;) {
-    openreg_stream_info info = {};
-    info.struct_size = sizeof(info);
-    const bool lives = hal().stream_info(external_handle(external.seen[i].id()), &info) == OPENREG_OK;
+    const bool lives = stream_exists(external.seen[i].id());
     if (lives) used.push_back(external.seen[i]);
     if (!lives) external.seen.erase(external.seen.begin() + static_cast<std::ptrdiff_t>(i));
   }

@@ -48,6 +48,9 @@ OPENREG_API bool query_stream(c10::Stream stream);
 // that the caller lends a task must not die with an exception.
 OPENREG_API void synchronize_stream(c10::Stream stream);
 
+// Whether the stream can be used: false for an external one that was destroyed. Any thread.
+OPENREG_API bool stream_exists(c10::StreamId id);
+
 // The streams of all devices that ever had work, and the external ones that still exist.
 std::vector<c10::Stream> used_streams();
 

@@ -23,6 +23,8 @@ def launch(stream: torch.Stream, function: Callable[[], object]) -> None:
     ids = stream.stream_id, stream.device_index
     with _lock:
         if ids not in _threads or _C.host_thread_is_stuck(*ids):
+            for ended in _C.end_host_threads():  # those of streams that do not exist any more
+                _threads.pop(ended, None)
             thread = threading.Thread(target=_serve, args=ids, name=f"openreg-host-{ids[1]}-{ids[0]}", daemon=True)
             thread.start()
             _threads[ids] = thread
