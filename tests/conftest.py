@@ -30,9 +30,10 @@ SET_BY_OTHERS = {"PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR"}
 
 @pytest.fixture(params=[0, 1], ids=["openreg:0", "openreg:1"])
 def device(request):
-    """Each device in turn, as torch.device; device 0 is the current one."""
+    """Each device in turn, as torch.device; device 0 is the current one. Devices are in use: statistics are there."""
     import torch
 
+    torch.openreg.init()
     return torch.device("openreg", request.param)
 
 

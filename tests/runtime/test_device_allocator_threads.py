@@ -23,6 +23,7 @@ def counters(device, *keys):
 
 
 def test_eight_threads_share_two_devices():
+    torch.openreg.init()  # statistics are there from the first use on
     before = [counters(index, "allocation.all.current", "requested_bytes.all.current") for index in (0, 1)]
     failures = []
 
