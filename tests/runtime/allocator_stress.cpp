@@ -20,10 +20,19 @@
 #include "runtime/allocator_config.h"
 #include "runtime/device.h"
 #include "runtime/device_allocator.h"
+#include "runtime/device_heap.h"
 #include "runtime/driver.h"
 #include "runtime/event.h"
 #include "runtime/memory_pool.h"
 #include "runtime/stream.h"
+
+namespace openreg {
+
+// What needs more of torch than c10: this program shares no memory and takes no snapshots.
+void collect_shared_memory() {}
+void DeviceHeap::snapshot(std::vector<c10::CachingDeviceAllocator::SegmentInfo>&, std::vector<c10::CachingDeviceAllocator::TraceEntry>*) {}
+
+}  // namespace openreg
 
 namespace {
 
@@ -39,7 +48,7 @@ constexpr int kThreads = 8, kDevices = 2, kStreams = 3;
     }                                                                                 \
   } while (0)
 
-struct Block {
+struct Held {
   void* address;
   size_t bytes;
   c10::Stream stream;
@@ -67,7 +76,7 @@ openreg_status touch(void* args, openreg_error*) {
   return OPENREG_OK;
 }
 
-void launch(const Block& block, c10::Stream stream, bool write) {
+void launch(const Held& block, c10::Stream stream, bool write) {
   uint32_t* begin = kernel_ptr(static_cast<uint32_t*>(block.address), block.stream.device_index());
   const Touch work{begin, begin + block.bytes / 4 - 1, block.tag, write};
   CHECK(hal().launch_host_func(stream_handle(stream), touch, &work, sizeof work, nullptr) == OPENREG_OK);
@@ -77,7 +86,7 @@ struct Shared {
   std::vector<c10::Stream> streams[kDevices];
   c10::MempoolId_t pools[kDevices][2];
   std::mutex mutex;  // LOCK: handed_over
-  std::vector<Block> handed_over;
+  std::vector<Held> handed_over;
   std::atomic<uint64_t> failures{0};
 };
 
@@ -95,7 +104,7 @@ class Walk {
       } else if (choice < 850) {
         use_elsewhere(held_[below(held_.size())]);
       } else if (choice < 900) {
-        const Block& block = held_[below(held_.size())];
+        const Held& block = held_[below(held_.size())];
         launch(block, block.stream, false);
       } else if (choice < 960) {
         hand_over();
@@ -138,16 +147,16 @@ class Walk {
     release_memory_pool(on, pool);
   }
 
-  Block take() {
+  Held take() {
     const size_t place = below(held_.size());
-    const Block block = held_[place];
+    const Held block = held_[place];
     held_[place] = held_.back();
     held_.pop_back();
     if (below(3) == 0) launch(block, block.stream, false);
     return block;
   }
 
-  void use_elsewhere(const Block& block) {
+  void use_elsewhere(const Held& block) {
     const c10::Stream other = shared_.streams[device()][below(kStreams)];
     if (other == block.stream) return;
     Event written;
@@ -159,19 +168,19 @@ class Walk {
 
   // Another thread will free the block.
   void hand_over() {
-    std::vector<Block> received;
+    std::vector<Held> received;
     {
       std::lock_guard<std::mutex> lock(shared_.mutex);
       received.swap(shared_.handed_over);
       shared_.handed_over.push_back(take());
     }
-    for (const Block& block : received) free_device_block(block.address);
+    for (const Held& block : received) free_device_block(block.address);
   }
 
   Shared& shared_;
   std::mt19937 random_;
   uint32_t tag_;
-  std::vector<Block> held_;
+  std::vector<Held> held_;
 };
 
 }  // namespace
@@ -195,7 +204,7 @@ int main(int argc, char** argv) {
   std::vector<std::thread> threads;
   for (int number = 0; number < kThreads; ++number) threads.emplace_back([&, number] { Walk(shared, number).run(atoi(argv[2])); });
   for (std::thread& thread : threads) thread.join();
-  for (const Block& block : shared.handed_over) free_device_block(block.address);
+  for (const Held& block : shared.handed_over) free_device_block(block.address);
 
   for (c10::DeviceIndex on = 0; on < kDevices; ++on) {
     for (c10::MempoolId_t pool : shared.pools[on]) release_memory_pool(on, pool);

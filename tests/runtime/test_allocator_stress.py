@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 SOURCES = """
-    allocator_config block_table device device_allocator device_heap device_heap_segments driver error event expandable_segment
-    free_blocks launch memory_pool out_of_memory stream
+    allocator_config block_table capture device device_allocator device_heap device_heap_segments driver error event expandable_segment
+    fault_report faults free_blocks interpreter_lock launch memory_pool operands out_of_memory recovery sanitizer schedule stream watchdog
 """
 FLAGS = ["-std=c++20", "-O1", "-g", "-pthread", f"-I{CSRC}", "-Wno-interference-size"]
 SANITIZERS = {
@@ -43,7 +43,8 @@ def stress(request):
         driver, program = Path(folder) / "driver.so", Path(folder) / "stress"
         compile(driver, sorted(CSRC.glob("driver/sim/*.cpp")), *sanitize, "-fPIC", "-shared", "-fvisibility=hidden",
                 f"-Wl,--version-script={CSRC / 'driver/sim/exports.map'}", "-Wl,-z,nodelete")
-        sources = [Path(__file__).with_name("allocator_stress.cpp"), *(CSRC / "runtime" / f"{name}.cpp" for name in SOURCES.split())]
+        sources = [Path(__file__).with_name("allocator_stress.cpp"), *(CSRC / "runtime" / f"{name}.cpp" for name in SOURCES.split()),
+                   *sorted(CSRC.glob("layers/**/*.cpp"))]
         compile(program, sources, *sanitize, *includes, f"-L{libraries}", "-lc10", "-ldl", f"-Wl,-rpath,{libraries}")
 
         def run(schedule, steps):
