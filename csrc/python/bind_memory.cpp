@@ -11,7 +11,6 @@
 #include "runtime/host_allocator.h"
 #include "runtime/memory_pool.h"
 #include "runtime/out_of_memory.h"
-#include "runtime/stream.h"
 
 namespace py = pybind11;
 
@@ -98,10 +97,6 @@ uintptr_t allocate_block(int device, int64_t stream, int64_t bytes) {
   TORCH_CHECK_VALUE(bytes >= 0, "A block of ", bytes, " bytes cannot be allocated.");
   py::gil_scoped_release no_gil;
   const c10::Stream on(c10::Stream::UNSAFE, c10::Device(c10::DeviceType::PrivateUse1, device_index(device)), stream);
-  openreg_stream_info info = {};
-  info.struct_size = sizeof(info);
-  const bool known = hal().stream_info(stream_handle(on), &info) == OPENREG_OK && info.device == driver_device(device_index(device));
-  TORCH_CHECK_VALUE(known, "There is no stream ", stream, " of openreg:", device, ".");
   return reinterpret_cast<uintptr_t>(allocate_device_block(on, static_cast<size_t>(bytes)));
 }
 

@@ -145,8 +145,8 @@ c10::DataPtr allocate_device_memory(c10::DeviceIndex device, size_t bytes) {
 
 void* allocate_device_block(c10::Stream stream, size_t bytes) {
   DeviceHeap& heap = device_heap(stream.device_index());
-  hal();
-  stream_handle(stream);  // refuses a stream that the device does not have
+  hal();  // raises in a forked child
+  TORCH_CHECK_VALUE(stream_exists(stream), "There is no stream ", stream.id(), " of ", stream.device(), ".");
   if (bytes == 0) return nullptr;
   void* address = heap.allocate(bytes, stream.id());
   std::lock_guard<std::mutex> lock(heaps().lent_mutex);

@@ -17,8 +17,9 @@ void register_device_allocator();
 // then the pointer is null. Throws c10::OutOfMemoryError after flushing and retrying. Any thread.
 OPENREG_API c10::DataPtr allocate_device_memory(c10::DeviceIndex device, size_t bytes);
 
-// The same by address, for other libraries: memory for use on `stream`, null for 0 bytes; to be given back with free_device_block, which
-// throws ValueError for an address that allocate_device_block did not return or that was given back, a tensor's too. Any thread.
+// The same by address, for other libraries: memory for use on `stream`, null for 0 bytes; ValueError for a stream that is not there. To be
+// given back with free_device_block, which throws ValueError for an address that allocate_device_block did not return or that was given
+// back, a tensor's too. Any thread.
 OPENREG_API void* allocate_device_block(c10::Stream stream, size_t bytes);
 OPENREG_API void free_device_block(void* address);
 

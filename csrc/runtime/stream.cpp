@@ -51,6 +51,13 @@ c10::StreamId pooled_id(c10::DeviceIndex device, int pool, int slot) {
 
 bool is_external(c10::StreamId id) { return static_cast<uint64_t>(id) > static_cast<uint64_t>(kLastPooledId); }
 
+// Fills in `info`, or is false for a handle that the driver does not know.
+bool find_stream(openreg_stream handle, openreg_stream_info& info) {
+  info = {};
+  info.struct_size = sizeof(info);
+  return hal().stream_info(handle, &info) == OPENREG_OK;
+}
+
 openreg_stream external_handle(c10::StreamId id) { return reinterpret_cast<openreg_stream>(static_cast<uintptr_t>(id)); }
 
 // The slot of an id on its device, or -1 for an id that the device never handed out.
@@ -105,9 +112,8 @@ c10::Stream stream_from_pool(c10::DeviceIndex device, int priority) {
 
 c10::Stream external_stream(openreg_stream handle, c10::DeviceIndex device) {
   check_device(device);
-  openreg_stream_info info = {};
-  info.struct_size = sizeof(info);
-  TORCH_CHECK_VALUE(hal().stream_info(handle, &info) == OPENREG_OK, "The driver knows no stream with the handle ", static_cast<void*>(handle), ".");
+  openreg_stream_info info;
+  TORCH_CHECK_VALUE(find_stream(handle, info), "The driver knows no stream with the handle ", static_cast<void*>(handle), ".");
   TORCH_CHECK_VALUE(info.device == driver_device(device), "The stream with the handle ", static_cast<void*>(handle), " is not on openreg:",
                     static_cast<int>(device), "; name the device on which it was created.");
   const auto id = static_cast<c10::StreamId>(reinterpret_cast<uintptr_t>(handle));
@@ -160,10 +166,16 @@ void synchronize_stream(c10::Stream stream) {
 }
 
 bool stream_exists(c10::StreamId id) {
-  if (!is_external(id)) return true;
-  openreg_stream_info info = {};
-  info.struct_size = sizeof(info);
-  return hal().stream_info(external_handle(id), &info) == OPENREG_OK;
+  openreg_stream_info info;
+  return !is_external(id) || find_stream(external_handle(id), info);
+}
+
+bool stream_exists(c10::Stream stream) {
+  const c10::DeviceIndex device = stream.device_index();
+  if (stream.device_type() != c10::DeviceType::PrivateUse1 || device < 0 || device >= device_count()) return false;
+  if (!is_external(stream.id())) return slot_of(stream.id(), device) >= 0;
+  openreg_stream_info info;
+  return find_stream(external_handle(stream.id()), info) && info.device == driver_device(device);
 }
 
 std::vector<c10::Stream> used_streams() {
@@ -186,9 +198,8 @@ std::vector<c10::Stream> used_streams() {
 
 void print_streams(c10::DeviceIndex device) {
   for (const c10::Stream& stream : used_streams()) {
-    openreg_stream_info info = {};
-    info.struct_size = sizeof(info);
-    if (stream.device_index() != device || hal().stream_info(stream_handle(stream), &info) != OPENREG_OK || info.queued == 0) continue;
+    openreg_stream_info info;
+    if (stream.device_index() != device || !find_stream(stream_handle(stream), info) || info.queued == 0) continue;
     std::fprintf(stderr, "  openreg:%d stream %llu: %llu tasks queued, running: %s (for %.3f s)\n", static_cast<int>(device),
                  static_cast<unsigned long long>(info.stream_id), static_cast<unsigned long long>(info.queued),
                  info.running[0] ? info.running : "nothing (it waits for an event)", info.running_for_ns * 1e-9);

@@ -51,6 +51,9 @@ OPENREG_API void synchronize_stream(c10::Stream stream);
 // Whether the stream can be used: false for an external one that was destroyed. Any thread.
 OPENREG_API bool stream_exists(c10::StreamId id);
 
+// Whether it is a stream of its device, too: false for an id or a handle of another device, or of none. Any thread.
+OPENREG_API bool stream_exists(c10::Stream stream);
+
 // The streams of all devices that ever had work, and the external ones that still exist.
 std::vector<c10::Stream> used_streams();
 

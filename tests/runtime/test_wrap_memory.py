@@ -1,4 +1,4 @@
-"""Device memory of other owners as tensors, from C++ outside the tree: the package's wrap_device_memory, and torch's from_blob.
+"""Device memory of other owners as tensors, from C++ outside the tree: the package's wrap_device_memory, and torch's from_blob. Blocks by address.
 
 Needs the built extension, a C++ compiler and ninja; the build takes about half a minute.
 """
@@ -52,6 +52,19 @@ def test_a_pointer_becomes_a_tensor_and_its_owner_hears_of_the_end(library, make
 def test_a_host_pointer_is_refused(library, device):
     with pytest.raises(ValueError, match="not in live device memory"):
         torch.ops.wrap_memory.wrap(torch.ones(4).data_ptr(), 4, torch.empty(0, device=device))
+
+
+def test_a_block_by_address_is_for_a_stream_that_is_there(library, device):
+    other = torch.openreg.Stream(1 - device.index)
+    before = torch.openreg.memory_allocated(device)
+    for stream in (99999, -1, other.stream_id, other.native_handle):
+        for size in (64, 0):
+            with pytest.raises(ValueError, match=f"There is no stream {stream} of {device}"):
+                torch.ops.wrap_memory.allocate(stream, device, size)
+    stream = torch.openreg.Stream(device)
+    for there in (0, stream.stream_id, stream.native_handle):
+        torch.openreg.caching_allocator_delete(torch.ops.wrap_memory.allocate(there, device, 64))
+    assert torch.openreg.memory_allocated(device) == before
 
 
 def test_memory_is_released_behind_the_work_of_every_stream(library, python):
