@@ -246,6 +246,7 @@ struct BernoulliTensorKernel {
     if (kernel_dtype(self.scalar_type(), &dtype)) task.kernel = kernels::bernoulli_kernel(dtype);
     TORCH_CHECK_NOT_IMPLEMENTED(task.kernel != nullptr, "\"bernoulli_tensor_cpu_self_\" not implemented for '",
                                 c10::toString(self.scalar_type()), "'");
+    TORCH_CHECK(is_device_tensor(self) || is_device_tensor(p), "Expected a 'cpu' device type for generator but found 'openreg'");
     TORCH_CHECK(is_device_tensor(self) && (p.device() == self.device() || p.is_cpu()),
                 "Expected all tensors to be on the same device, but found at least two devices, ", self.device(), " and ", p.device(),
                 "! (when running ", Op::op().name(), ")");

@@ -17,10 +17,12 @@
 namespace openreg {
 
 namespace {
+
 constexpr int64_t kStateBytes = 16;
 
 uint64_t whole_steps(uint64_t numbers) { return (numbers + 3) / 4 * 4; }
-}
+
+}  // namespace
 
 Generator::Generator(c10::DeviceIndex device)
     : c10::GeneratorImpl(c10::Device(c10::DeviceType::PrivateUse1, device), c10::DispatchKeySet(c10::DispatchKey::PrivateUse1)),
@@ -175,6 +177,7 @@ PhiloxLaunch reserve_philox(const std::optional<at::Generator>& generator, c10::
   const at::Generator& chosen = chosen_generator(generator, device);
   TORCH_CHECK(chosen.device().type() == c10::DeviceType::PrivateUse1, "Expected an 'openreg' device type for generator but found '",
               chosen.device().type(), "'");
+  TORCH_CHECK(device >= 0, "Expected a 'cpu' device type for generator but found 'openreg'");  // the generator chose this device, not the tensor
   TORCH_CHECK(chosen.device().index() == device, "Expected a generator of openreg:", static_cast<int>(device), " but found one of ",
               chosen.device());
   auto* impl = static_cast<Generator*>(chosen.unsafeGetGeneratorImpl());

@@ -75,8 +75,8 @@ OPENREG_API const at::Generator& default_generator(c10::DeviceIndex device);
 OPENREG_API at::Generator make_generator(c10::DeviceIndex device);
 
 // Reserves `numbers` 32-bit numbers per launch from `generator` (the device's default one when empty), under its lock.
-// Throws when the generator belongs to another device type, and while the device's current stream is being captured for a generator that the graph
-// does not know. Any thread.
+// `device` is the tensor's, -1 for the CPU's: a generator brings calls for tensors of the CPU here. Throws when the generator belongs to another
+// device, and while the device's current stream is being captured for a generator that the graph does not know. Any thread.
 OPENREG_API PhiloxLaunch reserve_philox(const std::optional<at::Generator>& generator, c10::DeviceIndex device, uint64_t numbers);
 
 // Takes back what reserve_philox gave for a launch that did not come about, unless the generator's state has changed since. Any thread.

@@ -435,6 +435,26 @@ def test_a_generator_of_another_device_type_raises():
             draw(method, count=3, generator=torch.Generator("cpu"))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda g: torch.randn(3, generator=g),
+        lambda g: torch.randperm(3, generator=g),
+        lambda g: torch.ones(3).random_(generator=g),
+        lambda g: torch.bernoulli(torch.full((3,), 0.5), generator=g),
+        lambda g: torch.multinomial(torch.ones(3), 1, generator=g),
+        lambda g: torch.poisson(torch.ones(3), generator=g),
+    ],
+    ids=["randn", "randperm", "random_", "bernoulli", "multinomial", "poisson"],
+)
+def test_a_generator_of_this_device_for_tensors_of_the_cpu_is_named_as_the_mistake(call, device):
+    generator = torch.Generator(device)
+    before = generator.get_state()
+    with pytest.raises(RuntimeError, match="^Expected a 'cpu' device type for generator but found 'openreg'$"):
+        call(generator)
+    assert torch.equal(generator.get_state(), before)
+
+
 def test_bad_probabilities_are_a_late_error(python):
     python(
         """

@@ -66,7 +66,10 @@ c10::DeviceIndex find_device(const Call& call) {
       device = named.has_index() ? named : c10::Device(kDeviceType, current_device());
     }
   }
-  return device.is_cpu() ? current_device() : device.index();
+  if (!device.is_cpu()) return device.index();
+  const bool by_generator = call.record.generator >= 0 && call.arguments[call.record.generator].isGenerator();
+  TORCH_CHECK(!by_generator, "Expected a 'cpu' device type for generator but found 'openreg'");
+  return current_device();
 }
 
 void check_cpu_operands(const Call& call) {
