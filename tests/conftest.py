@@ -119,6 +119,9 @@ def state_is_unchanged(request):
     process_before = _process_state()
     with _sanitized(request.node) as report:
         yield
+        lost = _bring_back_lost()  # before anybody waits for them
+    if lost:
+        pytest.fail(f"The test left devices lost: {lost}.", pytrace=False)
     changed = _restore_process(process_before)
     if changed:
         pytest.fail(f"The test changed the environment or sys.path: {changed}.", pytrace=False)
@@ -188,6 +191,17 @@ def _restore_process(before):
         changed += [entry for entry in sys.path if entry not in path] or ["the order of sys.path"]
         sys.path[:] = path
     return changed
+
+
+def _bring_back_lost():
+    """Resets the devices that are lost, and returns their numbers, so that one test that loses a device fails and not all after it."""
+    if "torch_openreg" not in sys.modules or not hasattr(sys.modules.get("torch"), "openreg"):
+        return []
+    openreg = sys.modules["torch"].openreg
+    lost = [index for index in range(openreg.device_count()) if openreg.is_lost(index)] if openreg.is_initialized() else []
+    for index in lost:
+        openreg.reset(index)
+    return lost
 
 
 def _current_state():

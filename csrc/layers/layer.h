@@ -20,6 +20,12 @@ struct Layer {
 // The layer of that name, null when there is none.
 const Layer* find_layer(const char* name);
 
+// Whether a layer put this operation on its stream by itself: the names of such operations begin with "layer::". Other layers forward them, so
+// that what they count and change is what the program asked for, whatever else is stacked.
+inline bool is_of_a_layer(const openreg_launch_desc* desc) {
+  return desc != nullptr && desc->name != nullptr && std::strncmp(desc->name, "layer::", 7) == 0;
+}
+
 // The names of every layer, "sanitizer, faults".
 const char* layer_names();
 

@@ -79,6 +79,17 @@ def test_a_device_is_lost_at_a_call_and_comes_back(device, matrix):
     assert report.count == 1
 
 
+@pytest.mark.unsanitized("races", "lifetime", "init", "bounds", reason="switches modes on by itself")
+def test_what_the_sanitizer_adds_is_not_counted(device, matrix):
+    with torch.openreg.sanitizer.collect("init,bounds"), faults(f"device:{device.index}#3=error") as report:
+        first, second = matrix + 1, matrix + 2
+        matrix + 3
+        with pytest.raises(torch.AcceleratorError, match="the fault plan says so"):
+            torch.openreg.synchronize(device)
+    assert [fired.call for fired in report.fired] == ["aten::add.Tensor"]
+    assert first.sum().item() + second.sum().item() == 80
+
+
 def test_a_delay_delays_the_stream_only(device, matrix):
     start, end = (torch.openreg.Event(enable_timing=True) for _ in range(2))
     stream = torch.openreg.current_stream(device)

@@ -3,7 +3,7 @@
 //
 // A launch, copy or fill that is to fail is replaced by a task that fails with the operation's name, so that the error is late as a real one is.
 // Corruption is a task behind the operation that flips one bit of what it wrote. Delays and hangs are tasks before it, under its name. Work
-// that is being captured is left alone and not counted.
+// that is being captured, and what another layer adds (the sanitizer's guard zones), is left alone and not counted.
 #pragma once
 
 #include <cstdint>

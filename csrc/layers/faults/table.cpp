@@ -166,7 +166,7 @@ openreg_status call(Site site, openreg_stream stream, const openreg_launch_desc*
   lose_what_is_due();
   openreg_stream_info info{};
   info.struct_size = sizeof info;
-  if (below().stream_info(stream, &info) != OPENREG_OK || is_captured(stream)) return forward();
+  if (is_of_a_layer(desc) || below().stream_info(stream, &info) != OPENREG_OK || is_captured(stream)) return forward();
   const openreg_launch_desc plain = plain_desc(desc, unnamed);
   const Verdict verdict = state().judge(site, plain.name, info.device);
   switch (verdict.action) {

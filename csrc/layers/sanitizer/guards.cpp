@@ -70,7 +70,7 @@ void State::fill_guard(openreg_stream stream, void* address) {
     block->guarded = true;
     block->guard_filled = false;
   }
-  const openreg_launch_desc desc = description("openreg::fill_guard_zone");
+  const openreg_launch_desc desc = description("layer::fill_guard_zone");
   below_->launch_host_func(stream, run_fill, &fill, sizeof(fill), &desc);
 }
 
@@ -96,7 +96,7 @@ void State::check_guard(openreg_stream stream, const void* address, const char* 
     check.stream = number;
     check.one_launch = name != nullptr;
   }
-  const openreg_launch_desc desc = description("openreg::check_guard_zone");
+  const openreg_launch_desc desc = description("layer::check_guard_zone");
   below_->launch_host_func(stream, run_check, &check, sizeof(check), &desc);
 }
 

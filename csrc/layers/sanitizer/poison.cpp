@@ -40,7 +40,7 @@ openreg_status poison(const openreg_driver& driver, openreg_stream stream, void*
   const openreg_driver& below = driver.launch_host_func == stacked_table().launch_host_func ? state().below() : driver;
   openreg_launch_desc desc = {};
   desc.struct_size = sizeof(desc);
-  desc.name = "openreg::poison";
+  desc.name = "layer::poison";
   openreg_stream_info info = {};
   info.struct_size = sizeof(info);
   openreg_status status = below.stream_info(stream, &info);
