@@ -48,6 +48,12 @@ bool fit(at::TensorList parameters) {
   return std::all_of(parameters.begin(), parameters.end(), [&](const at::Tensor& tensor) { return fits_parameter(tensor, parameters[0]); });
 }
 
+// The address of a tensor that a kernel reads and writes.
+void* in_out(const at::Tensor& tensor) {
+  note_tensor(tensor, Touch::reads);
+  return kernel_output(tensor);
+}
+
 bool is_step(const at::Tensor& step, const at::Tensor& parameter) {
   return is_plain(step) && step.scalar_type() == c10::ScalarType::Float && step.numel() == 1 && step.device() == parameter.device();
 }
@@ -64,7 +70,11 @@ void launch(NativeOp& native, Kernel* kernel, at::TensorList parameters, MakeHea
       args.entry[i - begin] = entry(i);
       elements += args.entry[i - begin].count;
     }
-    if (elements != 0) kernel->launch(current_stream(parameters[0].device().index()), native.name(), elements, args);
+    if (elements != 0) {
+      kernel->launch(current_stream(parameters[0].device().index()), native.name(), elements, args);
+    } else if (wants_ranges()) {
+      forget_operands();  // the steps
+    }
   };
   for (size_t begin = 0; begin < parameters.size(); begin += kMaxEntries) {
     const size_t end = std::min(parameters.size(), begin + kMaxEntries);
@@ -101,11 +111,11 @@ void adam(NativeOp& native, bool decoupled, at::TensorList self, at::TensorList 
         args.maximize = maximize;
       },
       [&](size_t i) {
-        return kernels::AdamEntry{kernel_output(self[i]),
+        return kernels::AdamEntry{in_out(self[i]),
                                   kernel_input(grads[i]),
-                                  kernel_output(averages[i]),
-                                  kernel_output(squares[i]),
-                                  amsgrad ? kernel_output(largest[i]) : nullptr,
+                                  in_out(averages[i]),
+                                  in_out(squares[i]),
+                                  amsgrad ? in_out(largest[i]) : nullptr,
                                   static_cast<const float*>(kernel_input(steps[i])),
                                   static_cast<uint64_t>(self[i].numel())};
       });
@@ -149,8 +159,9 @@ void fused_sgd_(at::TensorList self, at::TensorList grads, at::TensorList buffer
         args.first_step = first_step;
       },
       [&](size_t i) {
-        return kernels::SgdEntry{kernel_output(self[i]), kernel_input(grads[i]), with_momentum ? kernel_output(buffers[i]) : nullptr,
-                                 static_cast<uint64_t>(self[i].numel())};
+        void* momentum_buffer = nullptr;
+        if (with_momentum) momentum_buffer = first_step ? kernel_output(buffers[i]) : in_out(buffers[i]);
+        return kernels::SgdEntry{in_out(self[i]), kernel_input(grads[i]), momentum_buffer, static_cast<uint64_t>(self[i].numel())};
       });
 }
 

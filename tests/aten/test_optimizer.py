@@ -232,3 +232,58 @@ def test_a_fused_step_on_a_strided_parameter_takes_the_engine():
         outcomes.append(parameter.detach().cpu())
     assert torch.equal(*outcomes)
     assert torch.openreg.op_stats()["aten::_fused_sgd_"]["engine"] == 1
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("name", ["_fused_adam_", "_fused_adamw_", "_fused_sgd_"])
+def test_a_fused_step_on_infinite_numbers_and_nan_is_the_cpus(name, decay):
+    """Each list has 16 elements, one of which is infinite or NaN in one of the operands: the others, and the places of NaN, are the CPU's."""
+    inf, nan = float("inf"), float("nan")
+
+    def operand(first):
+        values = torch.linspace(0.5, 2, 16)
+        values[first : first + 3] = torch.tensor([inf, -inf if first < 6 else inf, nan])
+        return values
+
+    def run(device, option):
+        parameter, grad, average, square, largest = ([operand(3 * i).to(device)] for i in range(5))
+        if name == "_fused_sgd_":
+            momentum, nesterov, first_step = option
+            torch._fused_sgd_(parameter, grad, average if momentum else [], weight_decay=decay, momentum=momentum, lr=0.1, dampening=0.0,
+                              nesterov=nesterov, maximize=False, is_first_step=first_step)
+        else:
+            step = [torch.tensor(3.0, device=device)]
+            getattr(torch, name)(parameter, grad, average, square, largest if option else [], step, lr=0.1, beta1=0.9, beta2=0.99,
+                                 weight_decay=decay, eps=1e-8, amsgrad=option, maximize=False)
+        return [tensor.cpu() for tensor in parameter + average + square + largest]
+
+    options = [(0.0, False, False), (0.9, False, False), (0.9, False, True), (0.9, True, True)] if name == "_fused_sgd_" else [False, True]
+    for option in options:
+        for got, want in zip(run("openreg", option), run("cpu", option)):
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6, equal_nan=True, msg=f"{option}: {got} instead of {want}")
+
+
+def test_the_sanitizer_sees_what_a_fused_step_reads():
+    torch.openreg.synchronize()
+    zeros, empty = (lambda: torch.zeros(16, device="openreg")), (lambda: torch.empty(16, device="openreg"))
+    step = [torch.ones((), device="openreg")]
+
+    def adam(*operands):
+        torch._fused_adam_(*([tensor] for tensor in operands), [], step, lr=0.1, beta1=0.9, beta2=0.99, weight_decay=0.0, eps=1e-8,
+                           amsgrad=False, maximize=False)
+
+    def sgd(parameter, grad, buffer, first_step):
+        torch._fused_sgd_([parameter], [grad], [buffer], weight_decay=0.0, momentum=0.9, lr=0.1, dampening=0.0, nesterov=False, maximize=False,
+                          is_first_step=first_step)
+
+    def kinds(function, *operands):
+        with torch.openreg.sanitizer.collect("init") as report:
+            function(*(make() if callable(make) else make for make in operands))
+        return report.kinds
+
+    assert kinds(adam, zeros, zeros, zeros, zeros) == [] == kinds(sgd, zeros, zeros, zeros, False)
+    assert kinds(sgd, zeros, zeros, empty, True) == []  # the first step writes the momentum
+    for place in range(4):
+        assert kinds(adam, *(empty if i == place else zeros for i in range(4))) == ["init"], place
+    for place in range(3):
+        assert kinds(sgd, *(empty if i == place else zeros for i in range(3)), False) == ["init"], place
