@@ -97,10 +97,65 @@ def test_what_a_test_leaves_behind_fails_it(run):
         """,
         "--openreg",
     )
-    result.assert_outcomes(passed=2, failed=4)
+    result.assert_outcomes(passed=3, failed=3, errors=1)  # memory is looked at once the test's fixtures have ended
+    result.stdout.no_fnmatch_line("During handling of the above exception*")
     result.stdout.fnmatch_lines_random(
         ["*test_leaks leaked device memory: 4096 bytes on openreg:0*", "*test_changes_the_device left openreg:1*", "*test_changes_the_stream left openreg:0 (streams*", "*aten::index.Tensor failed on openreg:0*"]
     )
+
+
+def test_what_a_test_gives_to_its_fixtures_is_no_leak(run):
+    result = run(
+        """
+        import unittest
+        import pytest, torch
+
+        kept = []
+
+        @pytest.fixture(scope="session")
+        def weights():
+            return torch.ones(1000, device="openreg")
+
+        @pytest.fixture(scope="module", params=[100, 50])
+        def batch(request):
+            return torch.ones(request.param, 100, device="openreg")
+
+        @pytest.fixture
+        def model(openreg_device):
+            return torch.nn.Linear(30, 30, device=openreg_device)
+
+        def test_trains_a_model_of_a_fixture(model, weights, openreg_device):
+            optimizer = torch.optim.Adam(model.parameters())
+            model(torch.ones(2, 30, device=openreg_device)).sum().backward()
+            optimizer.step()
+            model.result = weights * 2
+
+        def test_asks_for_a_batch(batch):
+            assert batch.sum() > 0
+
+        def test_asks_for_a_fixture_in_its_body(request):
+            request.getfixturevalue("late")
+
+        @pytest.fixture(scope="session")
+        def late():
+            return torch.ones(1000, device="openreg")
+
+        class TestCase(unittest.TestCase):
+            def setUp(self):
+                self.x = torch.ones(1000, device="openreg")
+
+            def test_keeps_in_the_instance(self):
+                self.y = self.x * 2
+
+        @pytest.mark.parametrize("size", [3000, 30])
+        def test_leaks(request, size, openreg_device):
+            request.getfixturevalue("model")
+            kept.append(torch.ones(size, device=openreg_device))
+        """,
+        "--openreg",
+    )
+    result.assert_outcomes(passed=7, errors=2)
+    result.stdout.fnmatch_lines_random(["*leaked device memory: 12288 bytes on openreg:0*", "*leaked device memory: 512 bytes on openreg:0*"])
 
 
 def test_a_mark_limits_the_memory_and_chooses_the_schedule(run):

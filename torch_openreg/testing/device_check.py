@@ -30,10 +30,7 @@ class DeviceCheck:
 
     def __enter__(self) -> DeviceCheck:
         self._current = _current()
-        self._allocated = _allocated() if self.memory else []
-        if any(self._allocated):
-            gc.collect()
-            self._allocated = _allocated()
+        self._memory = MemoryCheck(self.name) if self.memory else None
         return self
 
     def __exit__(self, exc_type: object, exc_value: object, traceback: object) -> None:
@@ -47,16 +44,35 @@ class DeviceCheck:
         _wait_for_devices()
         if changed:
             raise AssertionError(f"{self.name} left {found} current; before it, that was {_describe(self._current)}.")
-        if self.memory:
-            self._check_memory()
+        if self._memory is not None:
+            self._memory.finish()
 
-    def _check_memory(self) -> None:
-        """Garbage in cycles, and what the threads of autograd still hold, has a moment to go first."""
+
+class MemoryCheck:
+    """Device memory that is in use from now on. Tests whose fixtures end later than their bodies finish it after both."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._before = memory_in_use()
+        if any(self._before):
+            gc.collect()
+            self._before = memory_in_use()
+
+    def allow(self, earlier: list[int]) -> None:
+        """What has come since `memory_in_use` was `earlier` may stay."""
+        self._before = [before + max(0, now - then) for before, now, then in zip(self._before, memory_in_use(), earlier)]
+
+    def grown(self) -> bool:
+        """Whether more is in use now than may be, garbage included."""
+        return any(now > before for now, before in zip(memory_in_use(), self._before))
+
+    def finish(self) -> None:
+        """AssertionError when more is in use than may be. Garbage in cycles, and what the threads of autograd still hold, has a moment to go first."""
         for attempt in range(_ATTEMPTS):
-            now = _allocated()
+            now = memory_in_use()
             leaks = [
                 f"{after - before} bytes on openreg:{index} ({before} bytes in use before, {after} after)"
-                for index, (before, after) in enumerate(zip(self._allocated, now))
+                for index, (before, after) in enumerate(zip(self._before, now))
                 if after > before
             ]
             if not leaks:
@@ -66,12 +82,13 @@ class DeviceCheck:
         raise AssertionError(f"{self.name} leaked device memory: {', '.join(leaks)}.")
 
 
+def memory_in_use() -> list[int]:
+    """Bytes by device."""
+    return [torch.openreg.memory_allocated(index) for index in _devices()]
+
+
 def _devices() -> range:
     return range(torch.openreg.device_count())
-
-
-def _allocated() -> list[int]:
-    return [torch.openreg.memory_allocated(index) for index in _devices()]
 
 
 def _current() -> tuple[int, list[torch.Stream]]:

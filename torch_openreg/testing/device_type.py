@@ -64,7 +64,7 @@ class OpenregTestBase(_Base):
             self.wrap_with_policy(name, lambda: DeviceCheck(self.id(), memory=memory))
 
     def _should_stop_test_suite(self) -> bool:
-        """Only when a device is lost, which nothing but a new process repairs."""
+        """Only when a device is lost, which its tests have not reset."""
         return not discard_errors()
 
 

@@ -40,6 +40,10 @@ class Plugin:
             raise pytest.UsageError(text) from error
         _apply(settings)
         self.strict = strict
+        self._memory: Any = None  # MemoryCheck of the test that runs
+        self._ending: pytest.Item | None = None  # the test whose fixtures end
+        self._leak = ""
+        self._in_wide_fixture = False
         self._root = str(root)
         self._installed = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")} | {*site.getsitepackages()})
 
@@ -65,10 +69,35 @@ class Plugin:
         for item in items:
             _mark_of(item)  # a wrong mark stops the run before its first test
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        from torch_openreg.testing.device_check import MemoryCheck
+
+        self._memory = MemoryCheck(item.nodeid) if _mark_of(item)["check"] else None
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, Any, Any]:
+        """What fixtures of a class, module or session take is theirs, not the test's that happens to be the first."""
+        if fixturedef.scope == "function" or self._in_wide_fixture or self._memory is None:
+            return (yield)
+        from torch_openreg.testing.device_check import memory_in_use
+
+        before = memory_in_use()
+        self._in_wide_fixture = True
+        try:
+            return (yield)
+        finally:
+            self._in_wide_fixture = False
+            self._memory.allow(before)
+            fixturedef.addfinalizer(self._look_at_memory)  # before it gives its own back
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         mark = _mark_of(item)
+        memory = self._memory
         with contextlib.ExitStack() as stack:
+            stack.callback(setattr, self, "_memory", None)  # after an exception, whose traceback keeps tensors alive
             if mark["check"]:
                 stack.enter_context(_checked(item.nodeid))
             if mark["schedule"]:
@@ -81,7 +110,31 @@ class Plugin:
                 stack.enter_context(self._without_cuda(item))
                 if mark["hot"]:
                     stack.enter_context(self.hot_section())
-            return (yield)
+            result = yield
+        self._memory = memory
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Once its own fixtures have ended, a test has given its memory back."""
+        self._ending, self._leak = item, ""
+        result = yield
+        self._look_at_memory()
+        self._ending = None
+        if self._leak:
+            pytest.fail(self._leak, pytrace=False)
+        return result
+
+    def _look_at_memory(self) -> None:
+        if self._ending is None:
+            return
+        memory, self._memory = self._memory, None
+        if memory is not None and memory.grown():
+            getattr(self._ending, "funcargs", {}).clear()
+            try:
+                memory.finish()
+            except AssertionError as error:
+                self._leak = str(error)
 
     @contextlib.contextmanager
     def _without_cuda(self, item: pytest.Item) -> Iterator[None]:
@@ -108,10 +161,10 @@ def _apply(settings: dict[str, str | None]) -> None:
 
 @contextlib.contextmanager
 def _checked(name: str) -> Iterator[None]:
-    """DeviceCheck, whose own failures come without a traceback of this plugin."""
+    """DeviceCheck without the memory, whose own failures and late errors come without a traceback of this plugin."""
     from torch_openreg.testing.device_check import DeviceCheck
 
-    check = DeviceCheck(name)
+    check = DeviceCheck(name, memory=False)
     check.__enter__()
     try:
         yield
@@ -121,7 +174,12 @@ def _checked(name: str) -> Iterator[None]:
     try:
         check.__exit__(None, None, None)
     except AssertionError as error:
-        pytest.fail(str(error), pytrace=False)
+        text = str(error)
+    except Exception as error:
+        text = f"After the test a wait for the device raised {type(error).__name__}: {error}"
+    else:
+        return
+    pytest.fail(text, pytrace=False)
 
 
 def _mark_of(item: pytest.Item) -> dict[str, Any]:
