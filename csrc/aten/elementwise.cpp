@@ -1,5 +1,7 @@
 // The common elementwise operators on device kernels: contiguous operands of one type, or a tensor and a scalar that keeps its type.
 // Every other call goes to the engine, which also gives the errors: a wrong dtype, an overlap, two devices.
+#include <ATen/ExpandUtils.h>
+#include <ATen/ops/result_type.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -24,6 +26,19 @@ using kernels::UnaryOp;
 using kernels::Value;
 
 bool fits(const at::Tensor& tensor) { return is_plain(tensor) && tensor.is_contiguous() && is_small(tensor.numel()); }
+
+// Whether the strides are those of a new tensor, in dimensions of one element too: beside a scalar, the CPU's result keeps those.
+bool has_new_strides(const at::Tensor& tensor) {
+  const auto sizes = tensor.sizes(), strides = tensor.strides();
+  int64_t next = 1;
+  for (size_t i = sizes.size(); i-- > 0;) {
+    if (strides[i] != next) return false;
+    next *= std::max<int64_t>(sizes[i], 1);
+  }
+  return true;
+}
+
+bool fits_beside_scalar(const at::Tensor& tensor) { return fits(tensor) && has_new_strides(tensor); }
 
 // ---- Scalars ----------------------------------------------------------------
 
@@ -60,7 +75,13 @@ bool as_operand(const c10::Scalar& scalar, c10::ScalarType type, Value* value) {
   return scalar.isFloatingPoint() && c10::isFloatingType(type) && floating_value(scalar.toDouble(), type, value);
 }
 
-// The same for a CPU tensor without dimensions, read now.
+// On the left of an operator, the CPU rounds a scalar to 16 bits before it computes.
+void round_left_operand(c10::ScalarType type, Value* value) {
+  if (type == c10::ScalarType::Half) value->f = static_cast<c10::Half>(static_cast<float>(value->f));
+  if (type == c10::ScalarType::BFloat16) value->f = static_cast<c10::BFloat16>(static_cast<float>(value->f));
+}
+
+// as_operand() for a CPU tensor without dimensions, read now.
 bool as_operand(const at::Tensor& scalar, const at::Tensor& beside, Value* value) {
   if (!scalar.is_cpu() || scalar.dim() != 0 || scalar.is_sparse() || scalar._is_zerotensor() || scalar.is_neg()) return false;
   const c10::ScalarType type = beside.scalar_type();
@@ -91,9 +112,12 @@ Kernel* find_kernel(const char* name, BinaryOp op, BinaryForm form, c10::ScalarT
   return slot.make(std::string(name) + suffixes[int(form)] + "_" + dtype_name(dtype), function);
 }
 
-// A call that a kernel covers: which, on what, and the tensor that gives the output its sizes.
+// A call that a kernel covers: which, on what (null: the scalar in `args`), and the tensor that gives the output its sizes. The tensors are
+// those of the caller; launch() takes their addresses.
 struct BinaryCall {
   Kernel* kernel = nullptr;
+  const at::Tensor* a = nullptr;
+  const at::Tensor* b = nullptr;
   const at::Tensor* shape = nullptr;
   kernels::BinaryArgs args;
 };
@@ -105,35 +129,36 @@ bool plan(const NativeOp& native, BinaryOp op, bool commutes, const at::Tensor& 
   if (a_fits && fits(b)) {
     if (a.scalar_type() != b.scalar_type() || a.device() != b.device() || a.sizes() != b.sizes()) return false;
     form = BinaryForm::tensors;
-    call->shape = &a;
-    call->args.a = kernel_input(a);
-    call->args.b = kernel_input(b);
+    call->shape = call->a = &a;
+    call->b = &b;
   } else if (a_fits) {
-    if (!as_operand(b, a, &call->args.scalar)) return false;
+    if (!has_new_strides(a) || !as_operand(b, a, &call->args.scalar)) return false;
     form = BinaryForm::right_scalar;
-    call->shape = &a;
-    call->args.a = kernel_input(a);
+    call->shape = call->a = &a;
   } else {
-    if (!fits(b) || !as_operand(a, b, &call->args.scalar)) return false;
+    if (!fits_beside_scalar(b) || !as_operand(a, b, &call->args.scalar)) return false;
+    round_left_operand(b.scalar_type(), &call->args.scalar);
     form = commutes ? BinaryForm::right_scalar : BinaryForm::left_scalar;
-    call->shape = &b;
-    (commutes ? call->args.a : call->args.b) = kernel_input(b);
+    call->shape = (commutes ? call->a : call->b) = &b;
   }
   call->kernel = find_kernel(native.name(), op, form, call->shape->scalar_type());
   call->args.count = static_cast<uint64_t>(call->shape->numel());
   return call->kernel != nullptr;
 }
 
-void launch(NativeOp& native, Kernel* kernel, const at::Tensor& out, kernels::BinaryArgs* args) {
+void launch(NativeOp& native, const at::Tensor& out, BinaryCall* call) {
   native.count_native();
-  if (args->count == 0) return;
-  args->out = kernel_output(out);
-  kernel->launch(current_stream(out.device().index()), native.name(), args->count, *args);
+  kernels::BinaryArgs& args = call->args;
+  if (args.count == 0) return;
+  if (call->a != nullptr) args.a = kernel_input(*call->a);
+  if (call->b != nullptr) args.b = kernel_input(*call->b);
+  args.out = kernel_output(out);
+  call->kernel->launch(current_stream(out.device().index()), native.name(), args.count, args);
 }
 
 at::Tensor run(NativeOp& native, BinaryCall* call, c10::ScalarType type) {
   at::Tensor out = make_contiguous(call->shape->device().index(), call->shape->sizes(), c10::scalarTypeToTypeMeta(type));
-  launch(native, call->kernel, out, &call->args);
+  launch(native, out, call);
   return out;
 }
 
@@ -150,6 +175,9 @@ void check_alpha(const c10::Scalar& alpha, c10::ScalarType type) {
     case c10::ScalarType::BFloat16: alpha.to<c10::BFloat16>(); break;
     case c10::ScalarType::Float: alpha.to<float>(); break;
     case c10::ScalarType::Int: alpha.to<int32_t>(); break;
+    case c10::ScalarType::Short: alpha.to<int16_t>(); break;
+    case c10::ScalarType::Char: alpha.to<int8_t>(); break;
+    case c10::ScalarType::Byte: alpha.to<uint8_t>(); break;
     default: break;
   }
 }
@@ -165,7 +193,7 @@ bool plan_add(const NativeOp& native, bool subtract, const at::Tensor& self, con
   if (as_operand(subtract ? -alpha : alpha, type, &call->args.alpha)) {
     return plan(native, BinaryOp::add_scaled, false, self, other, call);
   }
-  if (self.scalar_type() == other.scalar_type()) check_alpha(alpha, type);
+  if (at::are_expandable(self.sizes(), other.sizes()) && at::result_type(self, other) == type) check_alpha(alpha, type);
   return false;
 }
 
@@ -187,7 +215,7 @@ at::Tensor& add_(at::Tensor& self, const at::Tensor& other, const c10::Scalar& a
   static NativeOp native("aten::add_", "Tensor");
   BinaryCall call;
   if (plan_add(native, false, self, other, alpha, &call) && may_write(self, other, call)) {
-    launch(native, call.kernel, self, &call.args);
+    launch(native, self, &call);
   } else {
     native.on_engine<void>(self, other, alpha);
   }
@@ -198,7 +226,7 @@ at::Tensor& sub_(at::Tensor& self, const at::Tensor& other, const c10::Scalar& a
   static NativeOp native("aten::sub_", "Tensor");
   BinaryCall call;
   if (plan_add(native, true, self, other, alpha, &call) && may_write(self, other, call)) {
-    launch(native, call.kernel, self, &call.args);
+    launch(native, self, &call);
   } else {
     native.on_engine<void>(self, other, alpha);
   }
@@ -223,7 +251,7 @@ at::Tensor& mul_(at::Tensor& self, const at::Tensor& other) {
   static NativeOp native("aten::mul_", "Tensor");
   BinaryCall call;
   if (plan(native, BinaryOp::mul, true, self, other, &call) && may_write(self, other, call)) {
-    launch(native, call.kernel, self, &call.args);
+    launch(native, self, &call);
   } else {
     native.on_engine<void>(self, other);
   }
@@ -234,7 +262,7 @@ at::Tensor& div_(at::Tensor& self, const at::Tensor& other) {
   static NativeOp native("aten::div_", "Tensor");
   BinaryCall call;
   if (plan(native, BinaryOp::div, false, self, other, &call) && may_write(self, other, call)) {
-    launch(native, call.kernel, self, &call.args);
+    launch(native, self, &call);
   } else {
     native.on_engine<void>(self, other);
   }
@@ -251,10 +279,9 @@ at::Tensor compare(NativeOp& native, BinaryOp op, const at::Tensor& self, const 
 
 at::Tensor compare(NativeOp& native, BinaryOp op, const at::Tensor& self, const c10::Scalar& other) {
   BinaryCall call;
-  if (fits(self) && as_operand(other, self.scalar_type(), &call.args.scalar)) {
+  if (fits_beside_scalar(self) && as_operand(other, self.scalar_type(), &call.args.scalar)) {
     call.kernel = find_kernel(native.name(), op, BinaryForm::right_scalar, self.scalar_type());
-    call.shape = &self;
-    call.args.a = kernel_input(self);
+    call.shape = call.a = &self;
     call.args.count = static_cast<uint64_t>(self.numel());
   }
   if (call.kernel == nullptr) return native.on_engine<at::Tensor>(self, other);
@@ -376,11 +403,17 @@ Kernel* find_fill(size_t element_bytes) {
 // Elements that lie side by side in some order, each once: a fill need not know the order.
 bool is_dense(const at::Tensor& self) { return is_plain(self) && self.is_non_overlapping_and_dense(); }
 
+// A value that several elements of 16 bits cannot hold is infinite for the CPU when there is one.
+bool becomes_infinite(const at::Tensor& self, const c10::Scalar& value) {
+  if (self.numel() != 1 || !c10::isReducedFloatingType(self.scalar_type())) return false;
+  const double most = self.scalar_type() == c10::ScalarType::Half ? 65504 : 0x1.fep127;
+  return value.isComplex() || (std::isfinite(value.toDouble()) && std::fabs(value.toDouble()) > most);
+}
+
 at::Tensor& fill_(at::Tensor& self, const c10::Scalar& value) {
   static NativeOp native("aten::fill_", "Scalar");
   kernels::FillArgs args;
-  if (!is_dense(self) || !is_small(self.numel()) ||
-      !set_pattern(value, self.scalar_type(), &args)) {
+  if (becomes_infinite(self, value) || !set_pattern(value, self.scalar_type(), &args) || !is_dense(self) || !is_small(self.numel())) {
     native.on_engine<void>(self, value);
     return self;
   }

@@ -29,10 +29,11 @@ Kernel* find_kernel(ForeachOp op, c10::ScalarType type) {
   return openreg::find_kernel(slots[int(op)], type, names[int(op)], [op](DType dtype) { return kernels::foreach_kernel(op, dtype); });
 }
 
-// A call that a kernel covers.
+// A call that a kernel covers. The entries get their addresses at the launch.
 struct ListCall {
   Kernel* kernel = nullptr;
   c10::DeviceIndex device = -1;
+  at::TensorList self, a, b, out;
   c10::SmallVector<ForeachEntry, 16> entries;
 };
 
@@ -69,18 +70,13 @@ bool plan(ForeachOp op, at::TensorList self, at::TensorList a, at::TensorList b,
     }
     ForeachEntry entry = {};
     if (!scalars.empty() && !real_number(scalars[scalars.size() == 1 ? 0 : i], type, &entry.scalar)) return false;
-    if (!a.empty()) {
-      if (!matches(tensor, a[i])) return false;
-      entry.a = kernel_input(a[i]);
-    }
-    if (!b.empty()) {
-      if (!matches(tensor, b[i])) return false;
-      entry.b = kernel_input(b[i]);
-    }
-    entry.self = kernel_input(tensor);
+    if ((!a.empty() && !matches(tensor, a[i])) || (!b.empty() && !matches(tensor, b[i]))) return false;
     entry.count = static_cast<uint64_t>(tensor.numel());
     call->entries.push_back(entry);
   }
+  call->self = self;
+  call->a = a;
+  call->b = b;
   return true;
 }
 
@@ -90,8 +86,13 @@ void launch_part(const NativeOp& native, const ListCall& call, size_t begin, siz
   args.entries = end - begin;
   uint64_t elements = 0;
   for (size_t i = begin; i < end; ++i) {
-    args.entry[i - begin] = call.entries[i];
-    elements += call.entries[i].count;
+    ForeachEntry& entry = args.entry[i - begin] = call.entries[i];
+    if (entry.count == 0) continue;
+    elements += entry.count;
+    entry.self = kernel_input(call.self[i]);
+    if (!call.a.empty()) entry.a = kernel_input(call.a[i]);
+    if (!call.b.empty()) entry.b = kernel_input(call.b[i]);
+    entry.out = kernel_output(call.out[i]);
   }
   if (elements != 0) call.kernel->launch(current_stream(call.device), native.name(), elements, args);
 }
@@ -115,7 +116,7 @@ bool run_in_place(NativeOp& native, ForeachOp op, at::TensorList self, at::Tenso
                   at::ArrayRef<c10::Scalar> scalars) {
   ListCall call;
   if (!plan(op, self, a, b, scalars, &call)) return false;
-  for (size_t i = 0; i < self.size(); ++i) call.entries[i].out = kernel_output(self[i]);
+  call.out = self;
   engine::bump_versions(self);
   launch(native, call);
   return true;
@@ -201,8 +202,8 @@ std::vector<at::Tensor> sqrt(at::TensorList self) {
       continue;
     }
     results.push_back(make_strided(call.device, self[i].sizes(), self[i].strides(), self[i].dtype(), self[i].nbytes()));
-    call.entries[i].out = kernel_output(results.back());
   }
+  call.out = results;
   if (planned) launch(native, call);
   return results;
 }

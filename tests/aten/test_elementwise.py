@@ -159,6 +159,28 @@ def test_integers_wrap():
     assert torch.add(top, top, alpha=3).tolist() == torch.add(top.cpu(), top.cpu(), alpha=3).tolist()
 
 
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
+def test_a_cpu_scalar_tensor_on_the_left_gives_the_bits_of_the_cpu(dtype):
+    generator = torch.Generator().manual_seed(2)
+    for numel in (1, 2, 37):
+        for scalar_dtype in (torch.float32, torch.float64):
+            scalar = torch.randn((), dtype=scalar_dtype, generator=generator) * 10
+            a = (torch.randn(numel, dtype=torch.float64, generator=generator) * 10).to(dtype)
+            for function in (torch.mul, torch.div, torch.add, torch.sub):
+                assert_same(function(scalar, a.to("openreg")), function(scalar, a))
+                assert_same(function(a.to("openreg"), scalar), function(a, scalar))
+
+
+def test_an_alpha_that_does_not_fit_is_an_error_of_the_call(device):
+    for dtype, alpha in ((torch.float16, 1e40), (torch.int32, 2**40), (torch.int16, 70000), (torch.uint8, -1), (torch.float32, 1e300)):
+        for a in (torch.ones(5, dtype=dtype), torch.ones(5, 2, dtype=dtype)[:, 0]):
+            for _ in range(2):
+                check(lambda x: torch.rsub(x, 3, alpha=alpha), a, device=device)
+                check(lambda x: torch.add(x, x, alpha=alpha), a, device=device)
+                check(lambda x: torch.add(x, torch.ones(7, dtype=dtype, device=x.device), alpha=alpha), a, device=device)
+    check(lambda x: x.add_(1.5, alpha=1e300), torch.ones(3, dtype=torch.int64), device=device)
+
+
 # ---- Type promotion and mixed operands --------------------------------------
 
 
@@ -209,6 +231,14 @@ def test_every_layout_gives_the_values_of_the_cpu(layout):
     on_device = torch.empty_like(a, device="openreg").copy_(a) if layout != "expanded" else a[:1].to("openreg").expand(6, 4, 2)
     for function in (torch.neg, torch.relu, lambda x: x + x, lambda x: x * 2, lambda x: x > 0.5, lambda x: 1 - x):
         torch.testing.assert_close(function(on_device).cpu(), function(a), rtol=0, atol=0, equal_nan=True)
+
+
+def test_dimensions_of_one_element_keep_their_strides_beside_a_scalar():
+    for a in (torch.randn(2, 4, 1, 1).to(memory_format=torch.channels_last), torch.randn(4, 1).t(), torch.randn(3, 1, 2).permute(1, 0, 2)):
+        assert a.is_contiguous()
+        on_device = torch.empty_strided(a.shape, a.stride(), device="openreg").copy_(a)
+        for function in (lambda x: x * 2, lambda x: 1 - x, lambda x: x > 0, lambda x: torch.tensor(2.0) / x, lambda x: x + x, torch.neg):
+            assert_same(function(on_device), function(a))
 
 
 def test_broadcasting():
@@ -284,6 +314,19 @@ def test_fill_gives_the_bits_of_the_cpu(dtype, value, device):
 def test_a_value_that_does_not_fit_raises_as_on_the_cpu():
     for dtype, value in ((torch.uint8, 300), (torch.int32, 2**40), (torch.float32, 1e300), (torch.float16, 1e6), (torch.float32, 1j)):
         check(lambda x: x.fill_(value), torch.zeros(50).to(dtype))
+
+
+def test_a_value_that_does_not_fit_is_an_error_of_the_call_for_any_layout():
+    for a in (torch.zeros(8)[::2], torch.zeros(1).expand(4), torch.zeros(0), torch.zeros(())):
+        for _ in range(2):
+            check(lambda x: x.fill_(1e300), a)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("value", [70000, 1e300, -1e39, 3.4e38, 1e5, float("inf"), 1j], ids=str)
+def test_one_element_of_16_bits_takes_what_the_cpu_takes(dtype, value):
+    for shape in ((), (1,), (1, 1), (2,)):
+        check(lambda x: x.fill_(value), torch.zeros(shape, dtype=dtype))
 
 
 # ---- Devices and streams ----------------------------------------------------
@@ -366,6 +409,27 @@ def test_large_tensors_use_all_threads(python):
     """
     assert python(code.replace("{threads}", "1")).stdout.split() == ["1", "0"]
     assert python(code.replace("{threads}", "2")).stdout.split() == ["0", "1"]
+
+
+def test_a_call_without_memory_for_its_result_leaves_no_notes_for_the_sanitizer(python):
+    """What the call would have read may be freed before the next one."""
+    code = """
+        import torch, torch_openreg
+        z = torch.zeros(3, device="openreg")
+        for call in (lambda x: x + x, lambda x: x * 2, lambda x: torch._foreach_sqrt([x])):
+            x, kept = torch.ones(32000, device="openreg"), []
+            try:
+                while True:
+                    kept.append(call(x))
+            except torch.OutOfMemoryError:
+                pass
+            del x, kept
+            torch.openreg.synchronize()
+            torch.openreg.empty_cache()
+            z.add_(1)
+        print(z.tolist())
+    """
+    assert python(code, env={"OPENREG_SANITIZE": "lifetime", "OPENREG_MEMORY": "3MiB"}).stdout == "[3.0, 3.0, 3.0]\n"
 
 
 # ---- Gradients --------------------------------------------------------------
