@@ -55,7 +55,7 @@ def test_map_location_in_every_form(saved, location, weights_only, device):
 
 
 def test_a_device_that_is_not_there_is_named(saved):
-    with pytest.raises(RuntimeError, match="no openreg device 7: this process sees 2"):
+    with pytest.raises(RuntimeError, match="OPENREG device 7 but torch.openreg.device_count.. is 2. Please use torch.load with map_location"):
         torch.load(saved[0], map_location="openreg:7")
 
 
@@ -71,7 +71,7 @@ def test_a_file_of_more_devices_is_loaded_where_there_are_fewer(saved, device, p
         """,
         env={"OPENREG_DEVICES": "1"},
     ).stdout.splitlines()
-    assert ("openreg:0" if device.index == 0 else "no openreg device 1") in result[0] and result[1] == "openreg:0"
+    assert ("openreg:0" if device.index == 0 else "OPENREG device 1 but torch.openreg.device_count() is 1. Please use torch.load with map_location") in result[0] and result[1] == "openreg:0"
 
 
 def test_mapped_files_load_to_every_place(saved, device):

@@ -44,6 +44,28 @@ def test_seeds_given_before_the_first_use_hold(python):
     assert seeded != python(code.format(before="torch.manual_seed(6)")).stdout
 
 
+def test_a_wrong_seed_before_the_first_use_is_an_error_of_its_call_alone(python):
+    python(
+        """
+        import torch, torch_openreg
+        torch.manual_seed(5)
+        for seed in (2**64, -(2**63) - 1):
+            for set_seed in (torch.manual_seed, torch.openreg.manual_seed, torch.openreg.manual_seed_all):
+                try:
+                    set_seed(seed)
+                except ValueError as error:
+                    assert str(seed) in str(error), error
+                else:
+                    raise AssertionError(seed)
+        assert not torch.openreg.is_initialized()
+        assert torch.openreg.initial_seed() == 5
+        for seed in (2**64 - 1, -(2**63)):
+            torch.manual_seed(seed)
+            assert torch.openreg.initial_seed() == seed % 2**64 and torch.initial_seed() % 2**64 == seed % 2**64
+        """
+    )
+
+
 def test_a_state_set_before_the_first_use_holds(python):
     python(
         """

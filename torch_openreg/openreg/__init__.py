@@ -18,6 +18,7 @@ from .device import (
     DeviceProperties,
     _exchange_device,
     _get_device_index,
+    _index_in_file,
     _maybe_exchange_device,
     _sleep,
     can_device_access_peer,
@@ -212,8 +213,8 @@ __all__ = [
 # Submodules that are also reachable as torch.openreg.<name>, in import statements too.
 _SUBMODULES = ("amp", "graphs", "memory", "profiler", "random", "sanitizer", "streams")
 
-# torch.load resolves map_location="openreg" to the current device through this name.
-_utils = types.SimpleNamespace(_get_device_index=_get_device_index)
+# torch.load resolves the places of a file and map_location="openreg" through this name.
+_utils = types.SimpleNamespace(_get_device_index=_index_in_file)
 
 _initialized: bool
 

@@ -226,6 +226,12 @@ def _get_device_index(device: Any, optional: bool = False, allow_cpu: bool = Fal
     return index
 
 
+def _index_in_file(location: str, optional: bool = False) -> int:
+    """The index that a place like "openreg:1" stands for. torch.load checks it, and says what to do about a device that is not there."""
+    index = torch.device(location).index
+    return _get_device_index(location, optional) if index is None or device_count() == 0 else index
+
+
 def _index_of(device: str | torch.device | None, allow_cpu: bool) -> int | None:
     if device is None:
         return None

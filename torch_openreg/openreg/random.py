@@ -80,13 +80,13 @@ def set_rng_state_all(new_states: Iterable[torch.Tensor]) -> None:
 
 def manual_seed(seed: int) -> None:
     """Seeds the current device's default generator."""
-    seed = int(seed)
+    seed = _checked_seed(seed)
     initialization._lazy_call(lambda: _seed_one(current_device(), seed), seed=True)
 
 
 def manual_seed_all(seed: int) -> None:
     """Seeds every device's default generator with the same number. torch.manual_seed calls this."""
-    seed = int(seed)
+    seed = _checked_seed(seed)
 
     def seed_every_device() -> None:
         for index in range(device_count()):
@@ -114,6 +114,14 @@ def seed_all() -> None:
 def initial_seed() -> int:
     """The seed of the current device's default generator."""
     return _get_generator(None).initial_seed()
+
+
+def _checked_seed(seed: int) -> int:
+    """The seed as a generator takes it. A wrong one is an error of the call that gives it, also when the driver starts later."""
+    seed = int(seed)
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"A seed lies between -2^63 and 2^64 - 1; {seed} does not.")
+    return seed
 
 
 def _seed_one(index: int, seed: int) -> None:
