@@ -63,7 +63,7 @@ typedef struct openreg_error {
   openreg_status status;  /* LAUNCH_FAILED, DEVICE_LOST, ... */
   int32_t kind;           /* chosen by the failing host function; opaque to the driver; 0 = none */
   int32_t device;         /* where it happened */
-  uint64_t stream_id;     /* the number that stream_state reports */
+  uint64_t stream_id;     /* the number that stream_info reports */
   uint64_t tag;           /* the failing launch's descriptor tag */
   char name[128];         /* the failing launch's descriptor name */
   char message[1024];

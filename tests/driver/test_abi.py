@@ -87,3 +87,8 @@ def test_another_major_version_is_refused(stem):
 def test_only_the_entry_point_is_exported(stem):
     listed = subprocess.run(["nm", "-D", "--defined-only", str(driver_path(stem))], capture_output=True, text=True, check=True).stdout
     assert [line.split()[-1] for line in listed.splitlines()] == ["openreg_get_driver"]
+
+
+def test_the_null_driver_names_every_entry_also_those_that_it_leaves_out():
+    table = (CSRC / "driver" / "null" / "driver.cpp").read_text()
+    assert re.findall(r"^    \.(\w+) = ", table, re.M)[5:] == [name for name, _ in hal.ENTRIES]

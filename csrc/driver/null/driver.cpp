@@ -95,6 +95,19 @@ const openreg_driver table = {
     .event_create_shared = nullptr,
     .event_export = nullptr,
     .event_import = nullptr,
+    .capture_begin = nullptr,
+    .capture_end = nullptr,
+    .stream_capture_info = nullptr,
+    .capture_exchange_mode = nullptr,
+    .graph_launch = nullptr,
+    .graph_destroy = nullptr,
+    .graph_update = nullptr,
+    .graph_dump = nullptr,
+    .option_exchange = nullptr,
+    .device_lose = nullptr,
+    .device_reset = nullptr,
+    .trace_exchange = nullptr,
+    .device_usage = nullptr,
 };
 
 }  // namespace
