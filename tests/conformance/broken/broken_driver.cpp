@@ -164,6 +164,18 @@ const std::map<std::string, void (*)(Table&)> kFaults = {
          return instead(right->stream_synchronize(s, timeout, error), OPENREG_LAUNCH_FAILED, OPENREG_OK);
        };
      }},
+    {"events_forget_failures",
+     [](Table& t) {
+       t.event_synchronize = [](openreg_event e, uint64_t timeout, openreg_error* error) {
+         return instead(right->event_synchronize(e, timeout, error), OPENREG_LAUNCH_FAILED, OPENREG_OK);
+       };
+     }},
+    {"waits_inherit_no_failure",
+     [](Table& t) {
+       t.stream_wait_event = [](openreg_stream, openreg_event e) {
+         return instead(right->event_synchronize(e, UINT64_MAX, nullptr), OPENREG_LAUNCH_FAILED, OPENREG_OK);
+       };
+     }},
     {"streams_are_always_idle", [](Table& t) { t.stream_query = [](openreg_stream) -> openreg_status { return OPENREG_OK; }; }},
     {"synchronisation_does_not_wait",
      [](Table& t) { t.stream_synchronize = [](openreg_stream, uint64_t, openreg_error*) -> openreg_status { return OPENREG_OK; }; }},

@@ -142,6 +142,18 @@ def failures_are_kept_secret():
     break_driver("failures_are_kept_secret")
 
 
+@variant({"check.driver.failures_travel_with_events": "event_synchronize with an event that was recorded behind a failure returns OK, expected LAUNCH_FAILED"})
+def events_forget_failures():
+    "An event does not carry the failure of its stream."
+    break_driver("events_forget_failures")
+
+
+@variant({"check.driver.failures_travel_with_events": "a stream that waited for an event behind a failure returns OK, expected LAUNCH_FAILED"})
+def waits_inherit_no_failure():
+    "A stream does not inherit the failure of the event that it waits for."
+    break_driver("waits_inherit_no_failure")
+
+
 @variant({"check.driver.a_query_tells_the_truth": "stream_query returns OK while a task is running"})
 def driver_streams_are_always_idle():
     "stream_query is always OK."

@@ -338,6 +338,22 @@ def a_failure_is_reported_once(probe):
 
 
 @check
+def failures_travel_with_events(probe):
+    "An event that is recorded behind a failure carries it, a stream that waits for the event inherits it, and one report is for all of them."
+    with started(probe) as driver:
+        first, second, ran = driver.stream(), driver.stream(), []
+        driver.call(first, lambda: 1 // 0)
+        driver.refuses(driver.event_synchronize(driver.record(first), LIMIT_NS, None), hal.LAUNCH_FAILED, "an event that was recorded behind a failure")
+        driver.call(first, lambda: 1 // 0, name=b"divide")
+        driver.ok(driver.stream_wait_event(second, driver.record(first)))
+        driver.call(second, lambda: ran.append("behind the wait"))
+        status, error = driver.sync(second, LIMIT_NS)
+        driver.refuses(status, hal.LAUNCH_FAILED, "a stream that waited for an event behind a failure")
+        probe.expect((error.name, ran) == (b"divide", []), f"a stream that inherits a failure names {error.name!r} and ran {ran}")
+        driver.finish(first)
+
+
+@check
 def a_query_tells_the_truth(probe):
     "stream_query and event_query return OK only when the work has finished, and never a failure."
     with started(probe) as driver:
