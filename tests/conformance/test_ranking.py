@@ -50,6 +50,17 @@ def test_a_kernel_that_no_message_names_is_found_through_what_passes():
     assert [(cause.name, cause.missing) for cause in ranked.causes] == [("aten::mm.out", True)]
 
 
+def test_checks_that_say_the_same_have_one_cause():
+    message = "init returns INTERNAL: the card has no firmware"
+    results = [RowResult(f"check.driver.{name}", "none", "check", "openreg", "mismatch", message) for name in ("first", "another", "a_third")]
+    results += [RowResult("check.driver.other", "none", "check", "openreg", "mismatch", "a copy gives other bytes")]
+    ranked = ranking.rank(results)
+    assert [(cause.text, cause.rows) for cause in ranked.causes] == [
+        (f"check.driver.first: {message}", 3), ("check.driver.other: a copy gives other bytes", 1),
+    ]  # fmt: skip
+    assert ranked.row_steps[0].fixes == ["check.driver.first"] and ranked.row_steps[0].percent == 75
+
+
 def test_a_kernel_that_messages_name_stands_for_what_is_behind_it():
     rows = ("log_softmax", "nn.functional.nll_loss", "nn.functional.cross_entropy")
     names = ("aten::_log_softmax", "aten::nll_loss_forward", "aten::_log_softmax")

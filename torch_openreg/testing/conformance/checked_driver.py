@@ -74,7 +74,8 @@ def _load(path: str) -> CheckedDriver:
             return CheckedDriver(shutil.copyfile(path, Path(folder) / os.path.basename(path)))
         return CheckedDriver(path)
     except (OSError, AttributeError) as error:  # not a library, or one without openreg_get_driver
-        raise Mismatch(f"{path} cannot be loaded as a driver: {error}") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise Mismatch(f"{path} cannot be loaded as a driver: {reason}") from error
     except hal.Refused as error:
         raise Mismatch(str(error)) from error
 

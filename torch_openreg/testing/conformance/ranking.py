@@ -134,6 +134,7 @@ def _what_rows_wait_for(scored, table: dependencies.Kernels, present: frozenset[
     rows_of = Counter(result.dtype for result in failing)
     lacking = {dtype for dtype, count in rows_of.items() if count >= DTYPE_ROWS and works and dtype not in (*works, "none")}
     waits = []
+    first_check: dict[str, str] = {}  # by what it says
     for result in failing:
         kernels = needed[id(result)]
         absent = kernels - exists if result.outcome == "unsupported" and result.dtype not in lacking else frozenset()
@@ -147,6 +148,8 @@ def _what_rows_wait_for(scored, table: dependencies.Kernels, present: frozenset[
             missing = bool(absent or _NO_KERNEL.search(result.message))
         else:
             cause, missing = next(iter(dependencies.own(result.op)), result.op), False
+            if result.op.startswith("check."):
+                cause = first_check.setdefault(result.message, cause)
         waits.append((result, (cause, missing, absent - {cause})))
     return waits
 
