@@ -43,19 +43,22 @@ class NativeOp {
     stack.reserve(sizeof...(Args));
     torch::jit::push(stack, args...);
     engine::run(handle_, &stack);
-    if constexpr (!std::is_void_v<Return>) return take<Return>(stack, static_cast<Return*>(nullptr));
+    if constexpr (!std::is_void_v<Return>) return Results<Return>::take(stack);
   }
 
  private:
   template <class Return>
-  static Return take(torch::jit::Stack& stack, void*) {
-    return std::move(stack[0]).to<Return>();
-  }
-  template <class Return, class... Parts>
-  static Return take(torch::jit::Stack& stack, std::tuple<Parts...>*) {
-    size_t next = 0;
-    return Return{std::move(stack[next++]).template to<Parts>()...};
-  }
+  struct Results {
+    static Return take(torch::jit::Stack& stack) { return std::move(stack[0]).template to<Return>(); }
+  };
+  template <class... Parts>
+  struct Results<std::tuple<Parts...>> {
+    static std::tuple<Parts...> take(torch::jit::Stack& stack) { return take(stack, std::index_sequence_for<Parts...>()); }
+    template <size_t... places>
+    static std::tuple<Parts...> take(torch::jit::Stack& stack, std::index_sequence<places...>) {
+      return {std::move(stack[places]).template to<Parts>()...};
+    }
+  };
 
   std::string text_;
   c10::OperatorHandle handle_;
