@@ -69,6 +69,13 @@ def test_layouts_and_empty_tensors_convert():
     assert torch.equal(z.to("openreg").conj().to(torch.complex128).cpu(), z.conj().to(torch.complex128))
 
 
+@pytest.mark.parametrize("target", ALL, ids=str)
+def test_a_bool_with_another_byte_than_0_and_1_is_true(target, device):
+    a = torch.tensor([0, 1, 2, 255, 128] * 9, dtype=torch.uint8)
+    got = a.to(device).view(torch.bool).to(target).cpu()
+    assert torch.equal(got, a.view(torch.bool).to(target)) and torch.equal(got != 0, a != 0)
+
+
 def test_contiguous_conversions_take_a_device_kernel():
     x = torch.arange(100.0, device="openreg")
     torch.openreg.reset_op_stats()

@@ -24,6 +24,13 @@ struct is_complex : std::false_type {};
 template <class T>
 struct is_complex<Complex<T>> : std::true_type {};
 
+// A bool as memory holds it: every byte but 0 is true, also those that no bool writes (a view of bytes has them).
+struct Truth {
+  uint8_t byte;
+};
+using openreg::kernels::load;
+inline bool load(Truth x) { return x.byte != 0; }
+
 template <class To, class From>
 inline To convert(From value) {
   if constexpr (std::is_same_v<To, From>) {
@@ -131,7 +138,7 @@ Function copy_to(DType from) {
     case DType::f64: return copy<To, double>;
     case DType::c64: return copy<To, Complex<float>>;
     case DType::c128: return copy<To, Complex<double>>;
-    case DType::boolean: return copy<To, bool>;
+    case DType::boolean: return copy<To, Truth>;
     case DType::bf16: return copy<To, BFloat16>;
   }
   return nullptr;
