@@ -159,8 +159,15 @@ struct RandomFromToKernel {
   void operator()(at::TensorIteratorBase& iter, uint64_t range, int64_t base, const OptionalGenerator& generator) const {
     generate_integers(Op::op(), iter.tensor(0), base, range, generator);
   }
+  // All numbers of 64 bits: for the types to which the CPU gives them.
   void operator()(at::TensorIteratorBase& iter, const OptionalGenerator& generator) const {
-    generate(Op::op(), iter.tensor(0), Distribution::bits, {}, generator, "random_from_to_kernel_cpu");
+    constexpr const char* name = "random_full_64_bits_range_kernel_cpu";
+    const c10::ScalarType type = iter.tensor(0).scalar_type();
+    const bool given = type == at::kLong || type == at::kDouble || type == at::kFloat || type == at::kBFloat16;
+    const bool short_integer = type == at::kInt || type == at::kShort || type == at::kChar || type == at::kByte;
+    TORCH_CHECK(!short_integer, name, " handles only int64, double, float and bfloat16");
+    TORCH_CHECK_NOT_IMPLEMENTED(given, '"', name, "\" not implemented for '", c10::toString(type), "'");
+    generate(Op::op(), iter.tensor(0), Distribution::bits, {}, generator, name);
   }
 };
 
@@ -240,18 +247,21 @@ template <class Op>
 struct BernoulliTensorKernel {
   void operator()(const at::Tensor& self, const at::Tensor& p, const OptionalGenerator& generator) const {
     BernoulliTask task = {};
-    TORCH_CHECK_NOT_IMPLEMENTED(c10::isFloatingType(p.scalar_type()) && kernel_dtype(p.scalar_type(), &task.args.p_dtype),
-                                "\"bernoulli_tensor_cpu_p_\" not implemented for '", c10::toString(p.scalar_type()), "'");
     DType dtype;
     if (kernel_dtype(self.scalar_type(), &dtype)) task.kernel = kernels::bernoulli_kernel(dtype);
     TORCH_CHECK_NOT_IMPLEMENTED(task.kernel != nullptr, "\"bernoulli_tensor_cpu_self_\" not implemented for '",
                                 c10::toString(self.scalar_type()), "'");
+    TORCH_CHECK_NOT_IMPLEMENTED(c10::isFloatingType(p.scalar_type()) && kernel_dtype(p.scalar_type(), &task.args.p_dtype),
+                                "\"bernoulli_tensor_cpu_p_\" not implemented for '", c10::toString(p.scalar_type()), "'");
     TORCH_CHECK(is_device_tensor(self) || is_device_tensor(p), "Expected a 'cpu' device type for generator but found 'openreg'");
     TORCH_CHECK(is_device_tensor(self) && (p.device() == self.device() || p.is_cpu()),
                 "Expected all tensors to be on the same device, but found at least two devices, ", self.device(), " and ", p.device(),
                 "! (when running ", Op::op().name(), ")");
     at::assert_no_internal_overlap(self);
     if (p.device() == self.device()) at::assert_no_partial_overlap(self, p);
+    for (const at::Tensor* tensor : {&self, &p}) {
+      if (is_device_tensor(*tensor)) check_memory(*tensor);
+    }
     const c10::DeviceIndex device = self.device().index();
     const bool staged = !has_kernel_view(device);
     const c10::Device where = staged ? c10::Device(c10::kCPU) : self.device();
@@ -365,7 +375,8 @@ constexpr bool kRefusesComplex = TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR
 
 // Core takes native_dropout for this device and a formula for the CPU, where a mask of the input's own type refuses some types.
 at::Tensor dropout(const at::Tensor& input, double p, bool train) {
-  const bool refused = (kRefusesComplex && input.is_complex()) || c10::isBarebonesUnsignedType(input.scalar_type());
+  const c10::ScalarType type = input.scalar_type();
+  const bool refused = (kRefusesComplex && input.is_complex()) || c10::isBarebonesUnsignedType(type) || c10::isFloat8Type(type);
   if (refused && train && p > 0 && p < 1 && input.numel() != 0) at::empty_like(input).bernoulli_(1 - p);
   return at::native::dropout(input, p, train);
 }

@@ -394,6 +394,13 @@ def test_random_operators_do_not_touch_the_cpu_generator():
         ("random_", (-1, 3), torch.bool),
         ("random_", (), torch.complex64),
         ("random_", (0,), torch.int64),
+        ("random_", (-(2**63), None), torch.int8),
+        ("random_", (-(2**63), None), torch.int32),
+        ("random_", (-(2**63), None), torch.float16),
+        ("random_", (-(2**63), None), torch.bool),
+        ("random_", (-(2**63), None), torch.uint64),
+        ("bernoulli", (), torch.complex64),
+        ("bernoulli", (), torch.float8_e5m2),
     ],
 )
 def test_bad_arguments_raise_as_on_the_cpu_and_draw_nothing(method, args, dtype):
@@ -404,6 +411,20 @@ def test_bad_arguments_raise_as_on_the_cpu_and_draw_nothing(method, args, dtype)
         getattr(torch.zeros(3, dtype=dtype, device="openreg"), method)(*args)
     assert str(here.value) == str(cpu.value)
     assert torch.equal(torch.openreg.get_rng_state(), state)
+
+
+def test_all_numbers_of_64_bits_are_for_the_types_of_the_cpu(device):
+    for dtype in (torch.int64, torch.float32, torch.float64, torch.bfloat16):
+        x = torch.zeros(4000, dtype=dtype, device=device).random_(-(2**63), None).cpu().double()
+        assert x.min() < -(2**62) and x.max() > 2**62, dtype
+
+
+def test_probabilities_without_memory_are_an_error_of_the_call(device):
+    p = torch.zeros(4, device=device)
+    p.untyped_storage().resize_(0)
+    for call in (lambda: torch.bernoulli(p), lambda: torch.zeros(4, device=device).bernoulli_(p), lambda: p.bernoulli_(torch.ones(4, device=device))):
+        with pytest.raises(RuntimeError, match="has no memory"):
+            call()
 
 
 def test_bad_arguments_of_operators_on_the_cpus_kernels_draw_nothing(device):
@@ -509,6 +530,19 @@ def test_dropout_keeps_the_layout_and_its_gradient_uses_the_same_mask(device):
     sliced = torch.randn(8, 8, device=device)[:, ::2]
     out, mask = torch.native_dropout(sliced, 0.5, True)
     assert torch.equal(out, sliced * mask * 2)
+
+
+def test_a_mask_of_dropout_is_true_for_every_byte_but_0():
+    mask = torch.tensor([0, 1, 2, 255], dtype=torch.uint8, device="openreg").view(torch.bool)
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        grad = torch.ones(4, dtype=dtype, device="openreg")
+        assert torch.ops.aten.native_dropout_backward(grad, mask, 2.0).tolist() == [0, 2, 2, 2]
+
+
+def test_dropout_of_8_bit_floats_raises_as_on_the_cpu(device):
+    for x in (torch.ones(3, dtype=torch.float8_e5m2), torch.ones(3, dtype=torch.float8_e5m2, device=device)):
+        with pytest.raises(NotImplementedError, match="bernoulli_scalar_cpu_"):
+            torch.nn.functional.dropout(x, 0.5)
 
 
 def test_dropout_of_complex_numbers():

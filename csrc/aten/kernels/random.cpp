@@ -252,11 +252,11 @@ OPENREG_VECTOR void dropout_backward(const openreg_geometry*, const void* raw) {
   const auto& args = *static_cast<const DropoutBackwardArgs*>(raw);
   T* out = static_cast<T*>(args.out);
   const T* grad = static_cast<const T*>(args.grad);
-  const bool* mask = args.mask;
+  const auto* mask = reinterpret_cast<const uint8_t*>(args.mask);  // which may hold other bytes than 0 and 1
   const uint64_t count = args.count;
   const C scale = static_cast<C>(args.scale);
   OPENREG_LOOP
-  for (uint64_t i = 0; i < count; ++i) out[i] = Store<T>::from(load(grad[i]) * (mask[i] ? scale : C(0)));
+  for (uint64_t i = 0; i < count; ++i) out[i] = Store<T>::from(load(grad[i]) * (mask[i] != 0 ? scale : C(0)));
 }
 
 template <class T>
