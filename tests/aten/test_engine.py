@@ -133,6 +133,16 @@ def test_the_lists_of_torchscript_are_arguments_like_any_other(device):
         assert check(lambda x: fill(x), torch.arange(9.0).reshape(3, 3), device=device) is not None
 
 
+@pytest.mark.parametrize("dims", [254, 255, 256, 300])
+def test_tensors_of_many_dimensions(dims, device):
+    x = torch.tensor(2.5)
+    for _ in range(2):
+        many = x.to(device)[(None,) * dims]
+        for result in (torch.digamma(many), torch.where(many > 0, many, torch.tensor(1.0)), torch.sort(many, -1)[0], many.to_sparse().to_dense()):
+            assert result.shape == (1,) * dims
+        torch.testing.assert_close(torch.digamma(many).flatten().cpu(), torch.digamma(x)[None])
+
+
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1])
 def test_numbers_that_only_uint64_holds(number, device):
     calls = {

@@ -96,7 +96,7 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
     return;
   }
   tensors_.push_back(impl);
-  push_both(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, static_cast<uint8_t>(sizes.size()), number));
+  push_shape_head(head(Tag::tensor, static_cast<uint8_t>(impl->dtype().toScalarType()), flags, dims_byte(sizes.size()), number), sizes.size());
   if (first) {
     check_memory(tensor);
     storages_.push_back({storage, impl->storage_offset() * static_cast<int64_t>(impl->dtype().itemsize())});
@@ -116,7 +116,7 @@ void Encoder::add_tensor(const at::Tensor& tensor) {
 void Encoder::add_inline(const at::Tensor& tensor) {
   const at::Tensor dense = tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg() ? tensor : tensor.resolve_conj().resolve_neg().contiguous();
   const uint8_t flags = flags_of(tensor) & kWrappedNumber;
-  push_both(head(Tag::cpu_tensor, static_cast<uint8_t>(dense.scalar_type()), flags, static_cast<uint8_t>(dense.dim())));
+  push_shape_head(head(Tag::cpu_tensor, static_cast<uint8_t>(dense.scalar_type()), flags, dims_byte(dense.sizes().size())), dense.sizes().size());
   for (const int64_t size : dense.sizes()) push_both(static_cast<uint64_t>(size));
   const size_t begin = words_.size();
   words_.resize(begin + (dense.nbytes() + 7) / 8);
@@ -238,7 +238,7 @@ void Encoder::add_generator(const PhiloxLaunch& random) {
 
 at::Tensor Decoder::read_strided(uint64_t word) {
   const auto dtype = c10::scalarTypeToTypeMeta(static_cast<c10::ScalarType>(a_of(word)));
-  const size_t dims = c_of(word);
+  const size_t dims = pop_dims(word);
   if (d_of(word) == storages_.size()) {
     void* data = reinterpret_cast<void*>(pop());
     const auto bytes = static_cast<int64_t>(pop());
@@ -259,7 +259,7 @@ at::Tensor Decoder::read_strided(uint64_t word) {
 }
 
 at::Tensor Decoder::read_inline(uint64_t word) {
-  const size_t dims = c_of(word);
+  const size_t dims = pop_dims(word);
   const auto* sizes = reinterpret_cast<const int64_t*>(next_);
   next_ += dims;
   at::Tensor tensor = at::empty({sizes, dims}, at::TensorOptions().dtype(static_cast<c10::ScalarType>(a_of(word))));

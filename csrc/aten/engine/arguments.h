@@ -16,6 +16,7 @@
 #include <optional>
 #include <vector>
 
+#include "aten/engine/argument_words.h"
 #include "aten/engine/staging.h"
 #include "runtime/generator.h"
 
@@ -107,6 +108,11 @@ class Encoder {
   bool add_list(const c10::IValue& value, bool by_value);
   void add_object(const c10::IValue& value);
   void push(uint64_t word) { words_.push_back(word); }
+  // A first word that tells the dimensions, of which there may be many.
+  void push_shape_head(uint64_t word, size_t dims) {
+    push_both(word);
+    if (C10_UNLIKELY(dims >= kManyDims)) push_both(dims);
+  }
   void push_number(uint64_t word, const c10::Scalar& value, bool by_value);
   void push_both(uint64_t word) {
     words_.push_back(word);
@@ -139,6 +145,7 @@ class Decoder {
 
  private:
   uint64_t pop() { return *next_++; }
+  size_t pop_dims(uint64_t head) { return c_of(head) < kManyDims ? c_of(head) : pop(); }
   at::Tensor read_strided(uint64_t head);
   at::Tensor read_inline(uint64_t head);
   at::Tensor read_sparse(uint64_t head);

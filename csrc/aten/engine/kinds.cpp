@@ -51,12 +51,11 @@ bool Encoder::add_sparse(const at::Tensor& tensor) {
   const auto layout = tensor.layout();
   full_dispatch_ = true;
   if (add_again(tensor.unsafeGetTensorImpl())) return true;
+  const size_t dims = tensor.sizes().size();
   if (layout == at::kSparse) {
-    push_both(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0,
-                   static_cast<uint8_t>(tensor.dim())));
+    push_shape_head(head(Tag::sparse_coo, static_cast<uint8_t>(tensor.scalar_type()), tensor.is_coalesced() ? kCoalesced : 0, dims_byte(dims)), dims);
   } else {
-    push_both(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout),
-                   static_cast<uint8_t>(tensor.dim())));
+    push_shape_head(head(Tag::sparse_compressed, static_cast<uint8_t>(tensor.scalar_type()), static_cast<uint8_t>(layout), dims_byte(dims)), dims);
   }
   for (const int64_t size : tensor.sizes()) push_both(static_cast<uint64_t>(size));
   for (at::Tensor& member : members_of(tensor)) {
@@ -101,7 +100,7 @@ void Encoder::add_object(const c10::IValue& value) {
 }
 
 at::Tensor Decoder::read_sparse(uint64_t word) {
-  const size_t dims = c_of(word);
+  const size_t dims = pop_dims(word);
   const at::IntArrayRef sizes(reinterpret_cast<const int64_t*>(next_), dims);
   next_ += dims;
   const auto options = at::TensorOptions().dtype(static_cast<c10::ScalarType>(a_of(word)));
