@@ -45,6 +45,34 @@ def test_flags_are_what_they_were_when_the_call_was_made(device):
     assert torch.get_default_dtype() == torch.float32
 
 
+def test_a_precision_that_was_inherited_stays_so(device):
+    a = torch.ones(8, 8, device=device)
+    a @ a
+    torch.openreg.synchronize(device)
+    with torch.openreg.schedule("lazy"):
+        try:
+            torch.backends.fp32_precision = "bf16"
+            product = a @ a
+            torch.backends.fp32_precision = "ieee"
+            assert product.tolist() == [[8.0] * 8] * 8
+            torch.backends.fp32_precision = "bf16"
+            assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        finally:
+            torch.backends.fp32_precision = "none"
+
+
+def test_a_convolution_runs_with_the_library_that_was_on_when_it_was_called(device):
+    x, weight = torch.randn(4, 64, 16, 16), torch.randn(64, 64, 3, 3)
+    torch.conv2d(x.to(device), weight.to(device))
+    operands = x.to(device), weight.to(device)
+    with torch.openreg.schedule("lazy"):
+        with torch.backends.mkldnn.flags(enabled=False):
+            want = torch.conv2d(x, weight)
+            found = torch.conv2d(*operands)
+        assert torch.equal(found.cpu(), want)
+        assert torch._C._get_mkldnn_enabled()
+
+
 def test_work_that_was_skipped_for_another_threads_error_raises_too(device):
     """Two threads share a stream on which a task fails: neither may take garbage for its result."""
     stream = torch.openreg.Stream(device)

@@ -46,7 +46,7 @@ void set_float_control(uint32_t bits) {
 
 bool process_flags_differ(const LaunchState& a, const LaunchState& b) {
   return a.default_dtype != b.default_dtype || a.deterministic != b.deterministic || a.matmul_precision != b.matmul_precision ||
-         a.conv_precision != b.conv_precision;
+         a.conv_precision != b.conv_precision || a.libraries != b.libraries;
 }
 
 c10::DispatchKeySet included() { return c10::default_included_set; }
@@ -78,10 +78,17 @@ void apply(const LaunchState& wanted, const LaunchState& now) {
     context.setDeterministicFillUninitializedMemory((wanted.deterministic & 4) != 0);
   }
   const auto set_precision = [&](at::Float32Op op, uint8_t precision) {
-    context.setFloat32Precision(at::Float32Backend::MKLDNN, op, static_cast<at::Float32Precision>(precision));
+    const auto value = static_cast<at::Float32Precision>(precision);
+    context.setFloat32Precision(at::Float32Backend::MKLDNN, op, at::Float32Precision::NONE);
+    if (context.float32Precision(at::Float32Backend::MKLDNN, op) != value) context.setFloat32Precision(at::Float32Backend::MKLDNN, op, value);
   };
   if (wanted.matmul_precision != now.matmul_precision) set_precision(at::Float32Op::MATMUL, wanted.matmul_precision);
   if (wanted.conv_precision != now.conv_precision) set_precision(at::Float32Op::CONV, wanted.conv_precision);
+  if (wanted.libraries != now.libraries) {
+    context.setUserEnabledMkldnn(wanted.libraries & 1);
+    context.setDeterministicMkldnn((wanted.libraries & 2) != 0);
+    context.setUserEnabledNNPACK((wanted.libraries & 4) != 0);
+  }
 }
 
 // A number of threads belongs to the thread that set it, and the autograd engine's device threads take over the last one only when
@@ -122,6 +129,7 @@ LaunchState capture_launch_state() {
   state.matmul_precision = precision(at::Float32Op::MATMUL);
   state.conv_precision = precision(at::Float32Op::CONV);
   state.grad_mode = c10::GradMode::is_enabled();
+  state.libraries = static_cast<uint8_t>(context.userEnabledMkldnn() | context.deterministicMkldnn() << 1 | context.userEnabledNNPACK() << 2);
   return state;
 }
 
@@ -154,6 +162,7 @@ KernelScope::~KernelScope() {
   if (now.deterministic == applied_.deterministic) restored.deterministic = before_.deterministic;
   if (now.matmul_precision == applied_.matmul_precision) restored.matmul_precision = before_.matmul_precision;
   if (now.conv_precision == applied_.conv_precision) restored.conv_precision = before_.conv_precision;
+  if (now.libraries == applied_.libraries) restored.libraries = before_.libraries;
   apply(restored, now);
 }
 

@@ -15,7 +15,8 @@ struct LaunchState {
   uint8_t deterministic;    // bit 0: on, bit 1: warn only, bit 2: fill uninitialised memory
   uint8_t matmul_precision, conv_precision;  // at::Float32Precision of the CPU's float32 products
   uint8_t grad_mode;        // a few kernels ask for it below autograd
-  uint8_t unused[3];
+  uint8_t libraries;        // bit 0: oneDNN is on, bit 1: its deterministic algorithms, bit 2: NNPACK is on
+  uint8_t unused[2];
   bool operator==(const LaunchState& other) const = default;
 };
 
@@ -23,7 +24,8 @@ LaunchState capture_launch_state();
 
 // Applies a state on this thread for its lifetime, with dispatch below autograd, autocast, functorch and Python modes, without
 // record functions. Process-wide flags are changed only when they differ from the captured ones, by one task at a time, and are restored
-// afterwards unless somebody changed them meanwhile; other threads see the captured values until then.
+// afterwards unless somebody changed them meanwhile; other threads see the captured values until then. A precision that was inherited from a
+// wider setting is inherited again.
 class KernelScope {
  public:
   explicit KernelScope(const LaunchState& state);
