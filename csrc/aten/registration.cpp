@@ -47,9 +47,12 @@ bool is_structured_front(const c10::OperatorHandle& op) {
          op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutogradNonFunctional);
 }
 
-// The CPU has a kernel of its own, and core would take a composite for any other device.
+// The CPU has a kernel of its own, and core would take a composite for any other device. An implicit composite gives way only where
+// autograd has a formula for the operator as a whole.
 bool is_hidden_by_composite(const c10::OperatorHandle& op) {
-  return op.hasKernelForDispatchKey(DispatchKey::CPU) && op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutograd);
+  if (!op.hasKernelForDispatchKey(DispatchKey::CPU)) return false;
+  return op.hasKernelForDispatchKey(DispatchKey::CompositeExplicitAutograd) ||
+         (op.hasKernelForDispatchKey(DispatchKey::CompositeImplicitAutograd) && op.hasKernelForDispatchKey(DispatchKey::Autograd));
 }
 
 // Core's composites that reach a dispatch stub, name the devices that they know, or (addr_) ask whether two arguments are one object.

@@ -105,3 +105,20 @@ def test_the_engine_adds_no_warning_about_a_kind_of_tensor(device):
             assert half.item() == 1
     finally:
         torch.set_warn_always(always)
+
+
+def test_mish_takes_its_own_kernel_backwards(device):
+    for grad, x in ((torch.ones(4, 5), torch.randn(4, 5)), (torch.ones(4), torch.randn(4).half()), (torch.ones(4).half(), torch.randn(4))):
+        for n in (2, 3, 4):
+            check(torch.ops.aten.mish_backward, grad[:n], x[:n], device=device)
+    with counted() as ways:
+        torch.ops.aten.mish_backward(torch.ones(7, device=device), torch.ones(7, device=device))
+        assert ways("aten::mish_backward") == {"engine": 1}
+    x = torch.randn(5, requires_grad=True)
+    check_gradients(lambda x: torch.autograd.grad(F.mish(x).sum(), x, create_graph=True), x, device=device)
+
+
+def test_channels_are_shuffled_where_they_lie(device):
+    x = torch.arange(96.0).reshape(2, 4, 3, 4)
+    for image in (x, x.contiguous(memory_format=torch.channels_last)):
+        check(torch.ops.aten.native_channel_shuffle, image, 2, device=device)

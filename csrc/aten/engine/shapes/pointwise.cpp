@@ -73,12 +73,17 @@ bool backward(const Arguments& in, MemoEntry& entry) {
 
 bool dropout_backward(const Arguments& in, MemoEntry& entry) { return in.tensor(0).is_floating_point() && backward(in, entry); }
 
+// (gradient, input): the result has the input's type
+bool mish_backward(const Arguments& in, MemoEntry& entry) {
+  return all_same_size(in, 0, 2) && give(entry, {iterate({&in.tensor(0), &in.tensor(1)}, in.tensor(1).scalar_type())});
+}
+
 bool log_sigmoid(const Arguments& in, MemoEntry& entry) {
   const auto result = contiguous(in.tensor(0).sizes(), in.tensor(0).scalar_type());
   return in.tensor(0).is_contiguous() && give(entry, {result, result});
 }
 bool log_sigmoid_backward(const Arguments& in, MemoEntry& entry) {
-  if (in.tensor(1).numel() == 0 || !all_same_size(in, 0, 2) || !plain_gradient(in.tensor(0)) || !in.tensor(1).is_contiguous()) return false;
+  if (in.tensor(1).numel() == 0 || !all_same_size(in, 0, 3) || !plain_gradient(in.tensor(0)) || !in.tensor(1).is_contiguous()) return false;
   return give(entry, {contiguous(in.tensor(0).sizes(), in.tensor(0).scalar_type())});
 }
 
@@ -158,7 +163,7 @@ at::ArrayRef<Rule> pointwise_rules() {
       {"angle", angle},
       {"hardswish_backward", backward},
       {"hardtanh_backward", backward},
-      {"mish_backward", backward},
+      {"mish_backward", mish_backward},
       {"log_sigmoid_forward", log_sigmoid},
       {"log_sigmoid_backward", log_sigmoid_backward},
       {"glu_backward", glu_backward},
