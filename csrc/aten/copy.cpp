@@ -216,7 +216,7 @@ c10::Scalar local_scalar_dense(const at::Tensor& self) {
 
 void copy_tensor(const at::Tensor& dst, const at::Tensor& unexpanded, bool non_blocking) {
   const auto shape = at::infer_size(dst.sizes(), unexpanded.sizes());
-  TORCH_CHECK(dst.sizes() == at::IntArrayRef(shape), "output with shape ", dst.sizes(), " doesn't match the broadcast shape ", shape);
+  TORCH_CHECK(dst.sizes() == at::IntArrayRef(shape), "output with shape ", dst.sizes(), " doesn't match the broadcast shape ", at::IntArrayRef(shape));
   if (unexpanded.is_complex() && !dst.is_complex() && dst.scalar_type() != at::kBool) TORCH_WARN_ONCE("Casting complex values to real discards the imaginary part");
   if (dst.numel() == 0) return;
   for (const at::Tensor* tensor : {&dst, &unexpanded}) {

@@ -69,6 +69,11 @@ def test_a_smaller_source_is_broadcast(source, target):
         torch.zeros(3, device=target).copy_(torch.zeros(2, 3, device=source))
 
 
+def test_a_larger_source_is_an_error_of_the_cpu(device):
+    for shape in ((2, 3), (0, 3)):
+        check(lambda x, y: x.copy_(y), torch.zeros(3), torch.ones(shape), device=device)
+
+
 @pytest.mark.parametrize("source, target", ROUTES)
 @pytest.mark.parametrize("size", [0, 1, 1000, 5000, 1 << 18, (1 << 20) + 3])
 def test_every_size_arrives_whole(source, target, size):

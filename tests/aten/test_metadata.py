@@ -14,6 +14,9 @@ import torch_openreg  # noqa: F401  (registers the device)
 from parity import check
 
 
+aten = torch.ops.aten
+
+
 def waiting():
     return sorted(name for name, counts in torch.openreg.op_stats().items() if counts["waited"])
 
@@ -143,8 +146,34 @@ REFUSED = {
         lambda x: torch._foreach_sub_([x[0].long(), x[1].long(), x[2]], [x[0].long(), x[1], x[2]]),
     ),
     "imaginary part": (lambda x: x.masked_fill_(x > 0, 1 + 0j), lambda x: x[0].masked_fill_(x[0] > 0, 1 + 1j)),
+    "an unsigned number": (lambda x: x.to(torch.uint16).fill_(7), lambda x: x.to(torch.uint16).fill_(70000)),
+    "a kind of margin": (lambda x: margin(x, 1), lambda x: margin(x, 3)),
+    "windows' gradient": (lambda x: aten.unfold_backward(x, [5], 0, 3, 1), lambda x: aten.unfold_backward(x, [5], 0, 3, 0)),
+    "a half's gradient": (lambda x: aten.glu_backward(x, torch.cat([x, x], 1), 1), lambda x: aten.glu_backward(x, x, 1)),
+    "sigmoid's buffer": (lambda x: aten.log_sigmoid_backward(x, x, x), lambda x: aten.log_sigmoid_backward(x, x, x[:2])),
+    "a pool's dilation": (lambda x: volume_gradient(x, 1), lambda x: volume_gradient(x, -1)),
+    "groups' moments": (lambda x: group_gradient(x, x[:1, :1]), lambda x: group_gradient(x, x)),
+    "a distance's mode": (lambda x: aten._cdist_forward(x, x, 2.0, 1), lambda x: aten._cdist_forward(x, x, 2.0, 7)),
+    "a grid's mode": (lambda x: sampled(x, 1), lambda x: sampled(x, 2)),
+    "what to find in what": (lambda x: torch.isin(x.long(), x.long()), lambda x: torch.isin(x[0].long().repeat(9), x[:2].long().t())),
     "range": (lambda x: torch.histogram(x, 4, range=(0.0, 1.0)), lambda x: torch.histogram(x, 4, range=(2.0, 1.0))),
 }
+
+
+def margin(x, p):
+    return aten.multi_margin_loss(x, torch.arange(3, device=x.device), p, 1.0)
+
+
+def volume_gradient(x, dilation):
+    return aten.max_pool3d_with_indices_backward(x[None, None, None], x[None, None, None], [1], [1], [0], [dilation], False, x[None, None, None].long())
+
+
+def group_gradient(x, moments):
+    return aten.native_group_norm_backward(x[None, None], x[None, None], moments, moments, None, 1, 1, 9, 1, [True, False, False])
+
+
+def sampled(x, mode):
+    return aten.grid_sampler_3d(x[None, None, None], x[:1].reshape(1, 1, 1, 1, 3), mode, 0, False)
 
 
 def assigned(x, index, value):
@@ -163,6 +192,11 @@ def test_what_the_cpu_refuses_is_refused_at_the_call(good, bad, device):
         check(good, x.clone(), device=device)
         assert check(bad, x.clone(), device=device) is None
     torch.openreg.synchronize(device)
+
+
+def test_a_reduction_that_is_none_is_none_for_known_signatures_too(device):
+    for n in (3, 4):
+        check(lambda x, n=n: aten.huber_loss(x, x + 1, 100 if n == 4 else 1, 1.0), torch.arange(float(n)), device=device)
 
 
 def test_a_mask_that_decides_how_many_values_fit_waits(device):

@@ -58,6 +58,9 @@ uint64_t value_class(const c10::Scalar& scalar, c10::ScalarType dtype) {
     case c10::ScalarType::Short: low = -32768, high = 32767; break;
     case c10::ScalarType::Int: low = -2147483648.0, high = 2147483647; break;
     case c10::ScalarType::Long: low = -0x1p63, high = 0x1p63; break;
+    case c10::ScalarType::UInt16: low = 0, high = 65535; break;
+    case c10::ScalarType::UInt32: low = 0, high = 4294967295.0; break;
+    case c10::ScalarType::UInt64: low = 0, high = 0x1p64; break;
     case c10::ScalarType::Half: low = -65504, high = 65504; break;
     case c10::ScalarType::Float:
     case c10::ScalarType::ComplexFloat:

@@ -151,7 +151,8 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
   static const std::unordered_set<std::string> kReadNumbers = {"aten::arange",    "aten::range",
                                                                "aten::huber_loss", "aten::huber_loss_backward",
                                                                "aten::renorm",     "aten::linalg_vector_norm",
-                                                               "aten::histogram"};
+                                                               "aten::histogram", "aten::multi_margin_loss",
+                                                               "aten::multi_margin_loss_backward"};
   const bool scalars_shape = kReadNumbers.count(base) != 0;
   arguments = static_cast<int>(schema.arguments().size());
   returns = static_cast<int>(schema.returns().size());

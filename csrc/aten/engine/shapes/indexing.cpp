@@ -49,8 +49,16 @@ bool take(const Arguments& in, MemoEntry& entry) {
   return give(entry, {contiguous(in.tensor(1).sizes(), in.tensor(0).scalar_type())});
 }
 
+// (gradient, sizes of the input, dimension, size, step): the gradient of windows that lie along the dimension
 bool unfold_backward(const Arguments& in, MemoEntry& entry) {
-  return give(entry, {contiguous(in.integers(1), in.tensor(0).scalar_type())});
+  Sizes windows = in.integers(1);
+  const int64_t size = in.integer(3), step = in.integer(4);
+  if (windows.empty() || size < 1 || step < 1) return false;
+  const int64_t dim = c10::maybe_wrap_dim(in.integer(2), static_cast<int64_t>(windows.size()));
+  if (windows[dim] < size) return false;
+  windows[dim] = (windows[dim] - size) / step + 1;
+  windows.push_back(size);
+  return in.tensor(0).sizes() == at::IntArrayRef(windows) && give(entry, {contiguous(in.integers(1), in.tensor(0).scalar_type())});
 }
 
 // (boundaries or sorted sequence, values, out_int32, ...)
@@ -117,7 +125,9 @@ bool index_put(const Arguments& in, MemoEntry& entry) {
   return found && at::is_expandable_to(in.tensor(2).sizes(), selected);
 }
 
+// (a, b, p, mode)
 bool cdist(const Arguments& in, MemoEntry& entry) {
+  if (!in.none(3) && (in.integer(3) < 0 || in.integer(3) > 2)) return false;
   const at::Tensor& a = in.tensor(0);
   const at::Tensor& b = in.tensor(1);
   if (a.dim() < 2 || a.dim() != b.dim() || a.size(-1) != b.size(-1) || a.numel() == 0 || b.numel() == 0) return false;
@@ -133,6 +143,9 @@ bool cdist_backward(const Arguments& in, MemoEntry& entry) {
   if (a.dim() != b.dim() || a.numel() == 0 || b.numel() == 0 || a.sizes().slice(0, a.dim() - 2) != b.sizes().slice(0, b.dim() - 2)) return false;
   return in.tensor(4).sizes() == in.tensor(0).sizes() && give(entry, {contiguous(a.sizes(), a.scalar_type())});
 }
+
+// (elements, elements to look for, ...): the latter as one row, without a copy
+bool isin(const Arguments& in, MemoEntry& entry) { return in.tensor(1).is_contiguous() && give(entry, {contiguous(in.tensor(0).sizes(), ScalarType::Bool)}); }
 
 }  // namespace
 
@@ -154,6 +167,7 @@ at::ArrayRef<Rule> indexing_rules() {
       {"masked_scatter_", masked_scatter},
       {"_cdist_forward", cdist},
       {"_cdist_backward", cdist_backward},
+      {"isin.Tensor_Tensor", isin},
   };
   return rules;
 }

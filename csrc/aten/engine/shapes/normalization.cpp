@@ -74,6 +74,7 @@ bool batch_norm_backward(const Arguments& in, MemoEntry& entry) {
   const auto dtype = input.scalar_type();
   if (input.dim() < 2 || !dense(input) || in.tensor(0).sizes() != input.sizes() || !plain_gradient(in.tensor(0), input.suggest_memory_format())) return false;
   if (!one_type(in, dtype, {0, 2, 3, 4}) || !are_vectors(in, input.size(1), {2, 3, 4})) return false;
+  if (in.flag(7) && (!in.given(5) || !in.given(6) || !are_vectors(in, input.size(1), {5, 6}))) return false;
   return give(entry, {in.mask(9, 0) ? dense_like(input) : undefined(), contiguous_if(in.mask(9, 1), {input.size(1)}, dtype),
                       contiguous_if(in.mask(9, 2), {input.size(1)}, dtype)});
 }
@@ -94,7 +95,9 @@ bool group_norm(const Arguments& in, MemoEntry& entry) {
 bool group_norm_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
   const auto dtype = input.scalar_type();
-  if (!groups_fit(in, input, 5) || in.tensor(0).sizes() != input.sizes() || !one_type(in, dtype, {0, 2, 3, 4})) return false;
+  if (!groups_fit(in, input, 5) || in.tensor(0).sizes() != input.sizes()) return false;
+  if (const int64_t moments = in.integer(5) * in.integer(8); in.tensor(2).numel() != moments || in.tensor(3).numel() != moments) return false;
+  if ( !one_type(in, dtype, {0, 2, 3, 4})) return false;
   if (!plain_gradient(in.tensor(0), input.suggest_memory_format()) || !are_vectors(in, in.integer(6), {4})) return false;
   return give(entry, {in.mask(9, 0) ? dense_like(input) : undefined(), contiguous_if(in.mask(9, 1), {in.integer(6)}, dtype),
                       contiguous_if(in.mask(9, 2), {in.integer(6)}, dtype)});

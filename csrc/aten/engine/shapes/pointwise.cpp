@@ -1,6 +1,7 @@
 // Elementwise operators and losses: the iterator that the CPU's kernels use, built over tensors without memory.
 #include <ATen/ExpandUtils.h>
 #include <ATen/TensorIterator.h>
+#include <ATen/WrapDimUtils.h>
 #include <ATen/core/Reduction.h>
 #include <ATen/ops/result_type.h>
 
@@ -94,7 +95,7 @@ bool prelu_backward(const Arguments& in, MemoEntry& entry) {
 
 // (input, target, reduction, delta)
 bool huber_loss(const Arguments& in, MemoEntry& entry) {
-  if (!all_same_size(in, 0, 2) || !(in[3].toDouble() > 0)) return false;
+  if (!all_same_size(in, 0, 2) || !is_reduction(in, 2) || !(in[3].toDouble() > 0)) return false;
   if (in.integer(2) != at::Reduction::None) return give(entry, {contiguous({}, in.tensor(0).scalar_type())});
   return give(entry, {iterate({&in.tensor(0), &in.tensor(1)}, in.tensor(0).scalar_type())});
 }
@@ -103,7 +104,7 @@ bool weight_fits(const Arguments& in, size_t weight, const at::Tensor& input) {
   return !in.given(weight) || at::is_expandable_to(in.tensor(weight).sizes(), input.sizes());
 }
 bool binary_cross_entropy(const Arguments& in, MemoEntry& entry) {
-  if (!weight_fits(in, 2, in.tensor(0)) || !all_same_size(in, 0, 2)) return false;
+  if (!weight_fits(in, 2, in.tensor(0)) || !all_same_size(in, 0, 2) || !is_reduction(in, 3)) return false;
   return give(entry, {in.integer(3) == at::Reduction::None ? like(in.tensor(0)) : contiguous({}, in.tensor(0).scalar_type())});
 }
 bool binary_cross_entropy_backward(const Arguments& in, MemoEntry& entry) {
@@ -123,7 +124,16 @@ bool loss_backward_out(const Arguments& in, MemoEntry& entry) {
   return out.sizes() == in.tensor(1).sizes() && in[4].toDouble() > 0;
 }
 
-bool glu_backward(const Arguments& in, MemoEntry& entry) { return in.tensor(0).dim() == in.tensor(1).dim() && give(entry, {contiguous(in.tensor(1).sizes(), in.tensor(1).scalar_type())}); }
+// (gradient, input, dimension that was halved)
+bool glu_backward(const Arguments& in, MemoEntry& entry) {
+  const at::Tensor& input = in.tensor(1);
+  if (input.dim() == 0) return false;
+  Sizes halved = input.sizes().vec();
+  int64_t& size = halved[c10::maybe_wrap_dim(in.integer(2), input.dim())];
+  if (size % 2 != 0) return false;
+  size /= 2;
+  return in.tensor(0).sizes() == at::IntArrayRef(halved) && give(entry, {contiguous(input.sizes(), input.scalar_type())});
+}
 
 // In place, with operands that must fit into the first.
 bool fits_first(const Arguments& in, MemoEntry& entry) {

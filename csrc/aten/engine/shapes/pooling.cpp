@@ -49,22 +49,28 @@ bool positive(const Sizes& values) {
   return !values.empty();
 }
 
+// The sizes that (kernel, stride, padding, dilation, ceil mode), from argument `first` on, leave of a volume; empty where the kernel refuses
+// them.
+Sizes pooled3d(const Arguments& in, size_t first, const at::Tensor& input) {
+  const auto three = [](Sizes values) { return values.size() == 1 ? Sizes(3, values[0]) : values; };
+  const Sizes kernel = three(in.integers(first)), padding = three(in.integers(first + 2)), dilation = three(in.integers(first + 3));
+  const Sizes stride = in.integers(first + 1).empty() ? kernel : three(in.integers(first + 1));
+  if (!batched_or_not(input, 3) || !is_plain(input)) return {};
+  if (!positive(kernel) || !positive(stride) || !positive(dilation) || kernel.size() != 3 || stride.size() != 3 || padding.size() != 3 || dilation.size() != 3) return {};
+  Sizes spatial(3);
+  for (size_t i = 0; i < 3; ++i) {
+    if (padding[i] < 0 || padding[i] > kernel[i] / 2) return {};
+    spatial[i] =
+        at::native::pooling_output_shape<int64_t>(input.size(static_cast<int64_t>(i) - 3), kernel[i], padding[i], stride[i], dilation[i], in.flag(first + 4));
+  }
+  return positive(spatial) ? with_spatial(input, spatial) : Sizes{};
+}
+
 // (input, kernel, stride, padding, dilation, ceil mode)
 bool max_pool3d(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
-  const auto three = [](Sizes values) { return values.size() == 1 ? Sizes(3, values[0]) : values; };
-  const Sizes kernel = three(in.integers(1)), padding = three(in.integers(3)), dilation = three(in.integers(4));
-  const Sizes stride = in.integers(2).empty() ? kernel : three(in.integers(2));
-  if (!batched_or_not(input, 3) || !is_plain(input)) return false;
-  if (!positive(kernel) || !positive(stride) || !positive(dilation) || kernel.size() != 3 || stride.size() != 3 || padding.size() != 3 || dilation.size() != 3) return false;
-  Sizes spatial(3);
-  for (size_t i = 0; i < 3; ++i) {
-    if (padding[i] < 0 || padding[i] > kernel[i] / 2) return false;
-    spatial[i] = at::native::pooling_output_shape<int64_t>(input.size(static_cast<int64_t>(i) - 3), kernel[i], padding[i], stride[i], dilation[i], in.flag(5));
-  }
-  if (!positive(spatial)) return false;
-  const Sizes sizes = with_spatial(input, spatial);
-  return give(entry, {contiguous(sizes, input.scalar_type()), contiguous(sizes, ScalarType::Long)});
+  const Sizes sizes = pooled3d(in, 1, input);
+  return !sizes.empty() && give(entry, {contiguous(sizes, input.scalar_type()), contiguous(sizes, ScalarType::Long)});
 }
 
 // (input, kernel, stride, padding, dilation, ceil mode), without indices: contiguous whatever the input is
@@ -77,10 +83,11 @@ bool max_pool1d(const Arguments& in, MemoEntry& entry) {
   return size > 0 && give(entry, {contiguous(with_spatial(input, {size}), input.scalar_type())});
 }
 
-// (gradient, input, ..., indices): the gradient of a contiguous input
+// (gradient, input, kernel, stride, padding, dilation, ceil mode, indices): the gradient of a contiguous input
 bool max_pool3d_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
-  if (!batched_or_not(input, 3) || in.tensor(7).sizes() != in.tensor(0).sizes() || in.tensor(0).dim() != input.dim() || !is_plain(input)) return false;
+  const Sizes sizes = pooled3d(in, 2, input);
+  if (sizes.empty() || in.tensor(0).sizes() != at::IntArrayRef(sizes) || in.tensor(7).sizes() != in.tensor(0).sizes()) return false;
   return give(entry, {contiguous(input.sizes(), input.scalar_type())});
 }
 
@@ -98,10 +105,15 @@ bool grid_fits(const at::Tensor& input, const at::Tensor& grid) {
   return input.numel() != 0 && grid.numel() != 0 && input.scalar_type() == grid.scalar_type();
 }
 
+// (..., interpolation, padding, aligned corners) from argument `first` on: modes that the kernels know
+bool grid_modes(const Arguments& in, size_t first, const at::Tensor& input) {
+  return in.integer(first) >= 0 && in.integer(first) <= (input.dim() == 4 ? 2 : 1) && in.integer(first + 1) >= 0 && in.integer(first + 1) <= 2;
+}
+
 bool grid_sample(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
   const at::Tensor& grid = in.tensor(1);
-  if (!grid_fits(input, grid)) return false;
+  if (!grid_fits(input, grid) || !grid_modes(in, 2, input)) return false;
   const Sizes sizes = with_spatial(input, grid.sizes().slice(1, input.dim() - 2));
   if (input.dim() == 4 && !input.is_contiguous()) return false;
   return give(entry, {contiguous(sizes, input.scalar_type())});
@@ -110,7 +122,7 @@ bool grid_sample(const Arguments& in, MemoEntry& entry) {
 bool grid_sample_backward(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(1);
   const at::Tensor& grid = in.tensor(2);
-  if (!grid_fits(input, grid) || !input.is_contiguous() || !grid.is_contiguous()) return false;
+  if (!grid_fits(input, grid) || !grid_modes(in, 3, input) || !input.is_contiguous() || !grid.is_contiguous()) return false;
   if (in.tensor(0).sizes() != at::IntArrayRef(with_spatial(input, grid.sizes().slice(1, input.dim() - 2)))) return false;
   return give(entry, {contiguous_if(in.mask(6, 0), input.sizes(), input.scalar_type()), contiguous(grid.sizes(), grid.scalar_type())});
 }
@@ -188,7 +200,7 @@ bool nll_loss2d(const Arguments& in, MemoEntry& entry) {
   const at::Tensor& input = in.tensor(0);
   const at::Tensor& target = in.tensor(1);
   const auto dtype = input.scalar_type();
-  if (input.numel() == 0 || !target_fits(input, target, in.given(2) ? &in.tensor(2) : nullptr)) return false;
+  if (input.numel() == 0 || !is_reduction(in, 3) || !target_fits(input, target, in.given(2) ? &in.tensor(2) : nullptr)) return false;
   return give(entry, {in.integer(3) == 0 ? contiguous(target.sizes(), dtype) : contiguous({}, dtype), contiguous({}, dtype)});
 }
 

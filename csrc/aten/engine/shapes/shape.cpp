@@ -3,6 +3,7 @@
 
 #include <ATen/EmptyTensor.h>
 #include <ATen/ExpandUtils.h>
+#include <ATen/core/Reduction.h>
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/MemoryFormat.h>
 #include <c10/util/strides.h>
@@ -61,6 +62,8 @@ ResultMeta contiguous_if(bool given, at::IntArrayRef sizes, c10::ScalarType dtyp
 bool plain_gradient(const at::Tensor& grad, c10::MemoryFormat format) {
   return grad.is_contiguous(format) || std::all_of(grad.strides().begin(), grad.strides().end(), [](int64_t stride) { return stride == 0; });
 }
+
+bool is_reduction(const Arguments& in, size_t place) { return in.integer(place) >= at::Reduction::None && in.integer(place) < at::Reduction::END; }
 
 bool give(MemoEntry& entry, std::initializer_list<ResultMeta> results) {
   entry.results.assign(results);

@@ -75,6 +75,9 @@ ResultMeta contiguous_if(bool given, at::IntArrayRef sizes, c10::ScalarType dtyp
 // Whether a gradient lies in memory like a dense result, or is one number expanded, as the gradient of a sum is.
 bool plain_gradient(const at::Tensor& grad, c10::MemoryFormat format = c10::MemoryFormat::Contiguous);
 
+// Whether the argument is one of at::Reduction's numbers: kernels take others each in a way of its own.
+bool is_reduction(const Arguments& in, size_t place);
+
 // Sets the results, and returns true.
 bool give(MemoEntry& entry, std::initializer_list<ResultMeta> results);
 
