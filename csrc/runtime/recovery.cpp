@@ -55,7 +55,9 @@ void abandon_device(c10::DeviceIndex device, const std::string& reason) {
 bool try_reset_device(c10::DeviceIndex device) {
   check_device(device);
   std::lock_guard<std::mutex> lock(recovery_mutex());
-  const openreg_status status = recovering_driver().device_reset(driver_device(device));
+  const openreg_driver& driver = recovering_driver();
+  if (!loss_reason(device)) return true;  // memory keeps its contents, also for layers, which cannot know why a reset does nothing
+  const openreg_status status = driver.device_reset(driver_device(device));
   if (status == OPENREG_NOT_READY) return false;
   check(status, "Resetting a device");
   return true;

@@ -116,6 +116,25 @@ def test_channels_last_is_kept(name, which, device):
         check(run, x, weight, bias, device=device, rtol=1e-4, atol=1e-3)
 
 
+def test_strides_follow_the_algorithm_that_the_cpu_takes(device):
+    """With one thread, and without oneDNN, the CPU takes another one for kernels of one element, which gives the weight's gradient other strides."""
+    x = torch.randn(2, 4, 8, 8).to(memory_format=torch.channels_last)
+    weight = torch.randn(2, 4, 1, 1)
+
+    def gradient(x, weight):
+        result = F.conv2d(x, weight.requires_grad_())
+        return torch.autograd.grad(result, weight, result.detach())[0]
+
+    threads = torch.get_num_threads()
+    try:
+        for count, enabled in ((1, True), (2, True), (2, False), (1, True), (2, True)):
+            torch.set_num_threads(count)
+            with torch.backends.mkldnn.flags(enabled=enabled):
+                check(gradient, x, weight, device=device, rtol=1e-4, atol=1e-3)
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("module", ["Conv1d", "Conv2d", "Conv3d"])
 def test_modules_pad_as_on_the_cpu(module, mode, device):

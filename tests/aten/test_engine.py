@@ -283,7 +283,9 @@ def test_warnings_of_the_cpu_arrive(device):
 def test_an_assertion_on_the_device_does_not_wait_and_fails_late(device):
     good, bad = torch.ones((), dtype=torch.bool, device=device), torch.zeros((), dtype=torch.bool, device=device)
     torch._assert_async(good, "the loss is too large")  # the first call waits
-    with torch.openreg.stream(torch.openreg.Stream(device)):
+    stream = torch.openreg.Stream(device)
+    stream.wait_stream(torch.openreg.current_stream(device))
+    with torch.openreg.stream(stream):
         torch.openreg._sleep(100_000_000)
         torch.openreg.reset_op_stats()
         torch._assert_async(bad, "the loss is too large")

@@ -283,6 +283,9 @@ def test_the_sanitizer_sees_what_a_fused_step_reads():
 
     assert kinds(adam, zeros, zeros, zeros, zeros) == [] == kinds(sgd, zeros, zeros, zeros, False)
     assert kinds(sgd, zeros, zeros, empty, True) == []  # the first step writes the momentum
+    of_columns = lambda: torch.zeros(16, 2, device="openreg")[:, 0]  # noqa: E731  # not for the fused kernel
+    assert kinds(sgd, of_columns, zeros, empty, True) == []
+    assert kinds(sgd, of_columns, zeros, empty, False) == ["init"]
     for place in range(4):
         assert kinds(adam, *(empty if i == place else zeros for i in range(4))) == ["init"], place
     for place in range(3):

@@ -116,11 +116,15 @@ struct KernelScope::Guards {
   std::optional<at::DisableRecordFunctionGuard> record;
 };
 
-LaunchState capture_launch_state() {
+int32_t threads_of_launch() {
   follow_caller_of_backward();
+  return at::get_num_threads();
+}
+
+LaunchState capture_launch_state() {
   const auto& context = at::globalContext();
   LaunchState state = {};
-  state.threads = at::get_num_threads();
+  state.threads = threads_of_launch();
   state.float_control = float_control();
   state.default_dtype = static_cast<uint8_t>(c10::typeMetaToScalarType(c10::get_default_dtype()));
   state.deterministic = static_cast<uint8_t>(context.deterministicAlgorithms() | context.deterministicAlgorithmsWarnOnly() << 1 |

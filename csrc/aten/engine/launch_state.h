@@ -22,6 +22,9 @@ struct LaunchState {
 
 LaunchState capture_launch_state();
 
+// The threads that a launch of this thread has: in a backward, those of the thread that called it.
+int32_t threads_of_launch();
+
 // Applies a state on this thread for its lifetime, with dispatch below autograd, autocast, functorch and Python modes, without
 // record functions. Process-wide flags are changed only when they differ from the captured ones, by one task at a time, and are restored
 // afterwards unless somebody changed them meanwhile; other threads see the captured values until then. A precision that was inherited from a

@@ -1,8 +1,8 @@
 // What the engine has learnt about result metadata: a bounded table from argument metadata to result metadata.
 //
-// The key is what the Encoder wrote for it: the operator, the default dtype, and of each argument its dtype, flags, sizes and strides, whether it shares
-// its storage with another one, and the values of integers, booleans and strings; not data pointers, and values of Scalars and
-// floats only where they shape the results.
+// The key is what the Encoder wrote for it: the operator, the state on which kernels choose (the default dtype, determinism, one thread or several,
+// oneDNN), and of each argument its dtype, flags, sizes and strides, whether it shares its storage with another one, and the values of integers,
+// booleans and strings; not data pointers, and values of Scalars and floats only where they shape the results.
 #pragma once
 
 #include <c10/core/ScalarType.h>

@@ -34,7 +34,12 @@ bool overwrites(std::string_view name) {
 }
 
 // Arguments that are written without being read, though they are no `out`.
-bool is_result(std::string_view name, size_t argument) {
+bool is_result(const OpRecord& record, std::string_view name, size_t argument, at::ArrayRef<c10::IValue> arguments) {
+  if (name == "_fused_sgd_") {  // the first step makes the momentum buffers
+    const auto& schema = record.op.schema();
+    const auto first = schema.argumentIndexWithName("is_first_step");
+    return schema.arguments()[argument].name() == "momentum_buffer_list" && first && arguments[*first].toBool();
+  }
   if (name == "_cummax_helper" || name == "_cummin_helper") return argument == 1 || argument == 2;
   return (name == "rrelu_with_noise" || name == "rrelu_with_noise_") && argument == 1;
 }
@@ -102,7 +107,7 @@ void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::
     const bool is_out = record.op.schema().arguments()[i].is_out();
     const bool secret = written_in_secret(record, name, i);
     if (secret && is_training(record, arguments)) written = true;
-    const bool read = !is_out && !(written && overwrites(name)) && !is_result(name, i) && !(i == 0 && blind_first);
+    const bool read = !is_out && !(written && overwrites(name)) && !is_result(record, name, i, arguments) && !(i == 0 && blind_first);
     for_each_device_tensor(arguments[i], [&](const at::Tensor& tensor) {
       if (read) note(tensor, Touch::reads, flags, chosen ? token : 0);
       if (written) note(tensor, Touch::writes, flags, chosen ? token : 0);

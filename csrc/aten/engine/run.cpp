@@ -11,6 +11,7 @@
 
 #include "aten/engine/engine.h"
 #include "aten/engine/infer.h"
+#include "aten/engine/launch_state.h"
 #include "aten/engine/lists.h"
 #include "aten/engine/memo.h"
 #include "aten/engine/operands.h"
@@ -139,11 +140,13 @@ bool encode(const Call& call, Encoder& encoder, const PhiloxLaunch& random) {
   return true;
 }
 
-// The process's state on which results or errors of CPU kernels depend.
+// The state on which results or errors of CPU kernels depend. Convolutions choose their algorithm, and so their gradients' strides, by whether there is
+// more than one thread, and by whether oneDNN may be used.
 uint64_t state_word() {
   const auto& context = at::globalContext();
   return static_cast<uint64_t>(c10::typeMetaToScalarType(c10::get_default_dtype())) | static_cast<uint64_t>(context.deterministicAlgorithms()) << 8 |
-         static_cast<uint64_t>(context.deterministicAlgorithmsWarnOnly()) << 9;
+         static_cast<uint64_t>(context.deterministicAlgorithmsWarnOnly()) << 9 | static_cast<uint64_t>(threads_of_launch() > 1) << 10 |
+         static_cast<uint64_t>(context.userEnabledMkldnn()) << 11;
 }
 
 void start_key(Key& key, const OpRecord& record) {
