@@ -1,10 +1,12 @@
 """Commands that write a file at their end say at their start that they cannot. No program runs, and no torch is imported."""
 
 import os
+import signal
 import stat
+import subprocess
 
 import pytest
-from torch_openreg import cli
+from torch_openreg import child, cli
 
 GAPS = '[[gap]]\nop = "add"\nkind = "unsupported"\nreason = "x"\n'
 COMMANDS = {
@@ -42,6 +44,19 @@ def test_a_missing_folder_a_folder_and_a_file_for_a_folder_are_refused(refusal, 
     if os.geteuid() != 0:  # for whom nothing is forbidden
         (tmp_path / "folder.jsonl").chmod(stat.S_IRUSR | stat.S_IXUSR)
         assert "permission denied" in refusal("folder.jsonl/x.jsonl")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_reader_has_gone_ends_quietly(tmp_path, unbuffered):
+    (tmp_path / "gaps.toml").write_text(GAPS)
+    read, write = os.pipe()
+    os.close(read)  # as head does
+    command = child.command("torch_openreg", "conformance", "gaps", str(tmp_path / "gaps.toml"))
+    try:
+        done = subprocess.run(command, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}, stdout=write, stderr=subprocess.PIPE, timeout=60)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize("before, words, out, rest", [

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import select
+import signal
 import sys
 
 
@@ -31,4 +33,22 @@ def main(argv=None) -> int:
     if not hasattr(arguments, "handler"):
         parser.print_help()
         return 2
-    return arguments.handler(arguments)
+    try:
+        status = arguments.handler(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        return 128 + signal.SIGPIPE
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads the output any more, as behind `| head`; what is left of it is dropped then."""
+    output = sys.stdout.fileno()
+    ends = select.poll()
+    ends.register(output, 0)
+    gone = any(event & select.POLLERR for _, event in ends.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone

@@ -252,7 +252,7 @@ def render(report: dict) -> str:
         width = max((len(name) for name, _ in pairs), default=0)
         lines.extend(f"  {name.ljust(width)}  {value}" for name, value in pairs or [("none", "")])
 
-    section("versions", ((name.replace("_", " "), value) for name, value in report["versions"].items()))
+    section("versions", ((name if name == "torch_openreg" else name.replace("_", " "), value) for name, value in report["versions"].items()))
     section("driver", ((name, _plain(value)) for name, value in report["driver"].items()))
     section("devices", ((f"openreg:{d['index']}", _device_line(d)) for d in report["devices"]))
     section("environment", report["environment"].items())
