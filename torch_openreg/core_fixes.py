@@ -218,6 +218,27 @@ def _lazy_parameter_is_lost() -> bool:
     return not torch.nn.parameter.is_lazy(torch.nn.LazyLinear(1).to(_DEVICE).weight)
 
 
+def _data_parallel_fails() -> bool:
+    import torch
+
+    try:
+        torch.nn.DataParallel(torch.nn.Identity(), [0])(torch.empty(1, device=_DEVICE))
+    except Exception:
+        return True
+    return False
+
+
+def _opcheck_knows_other_devices_only() -> bool:
+    import torch
+    from torch.testing._internal.optests.autograd_registration import autograd_registration_check
+
+    try:
+        autograd_registration_check(torch.ops.aten.sin.default, (torch.empty(1, device=_DEVICE, requires_grad=True),), {})
+    except NotImplementedError:
+        return True
+    return False
+
+
 def _dlpack_ignores_streams() -> bool:
     import torch
 
@@ -287,6 +308,24 @@ GAPS = (
         cause="as module-to: the new parameter that `Module.to` makes is no `UninitializedParameter`",
         advice="Make it on the device, `LazyLinear(4, device=\"openreg\")`, or call it once before it moves.",
         exists=_lazy_parameter_is_lost,
+    ),
+    Gap(
+        name="data-parallel",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="`torch.nn.DataParallel(module)(x)` raises `AttributeError: module 'torch._C' has no attribute '_scatter'`, on one device too",
+        cause="scatter, broadcast and gather of `torch.nn.parallel` are functions of CUDA builds, and `DataParallel` takes any accelerator for one of theirs",
+        advice="Call the module itself on one device, or a copy of it on each device with a part of the batch.",
+        exists=_data_parallel_fails,
+    ),
+    Gap(
+        name="opcheck-autograd",
+        first=(2, 13),
+        last=(2, 15),
+        symptom="`torch.library.opcheck` with inputs of the device that require gradients fails in `test_autograd_registration`: `NYI devices other than CPU/CUDA/XPU`",
+        cause="the check finds the autograd key of the device in a table of three",
+        advice="`opcheck(op, args, test_utils=(\"test_schema\", \"test_faketensor\", \"test_aot_dispatch_dynamic\"))`, and the whole check with inputs of the CPU.",
+        exists=_opcheck_knows_other_devices_only,
     ),
 )
 
