@@ -292,3 +292,15 @@ def test_an_assertion_on_the_device_does_not_wait_and_fails_late(device):
         assert torch.openreg.op_stats()["aten::_assert_async.msg"]["waited"] == 0
         with pytest.raises(torch.AcceleratorError, match="aten::_assert_async.msg failed on openreg.*the loss is too large"):
             torch.openreg.synchronize(device)
+
+
+def test_an_operator_without_a_kernel_says_how_one_is_registered(device):
+    x = torch.ones(2, device=device)
+    with torch.library._scoped_library("no_kernel_here", "FRAGMENT") as library:
+        library.define("thrice(Tensor x) -> Tensor")
+        library.impl("thrice", lambda x: torch.from_numpy(x.numpy() * 3), "CPU")
+        with pytest.raises(NotImplementedError, match="Could not run 'no_kernel_here::thrice' on openreg: it has no kernel") as raised:
+            torch.ops.no_kernel_here.thrice(x)
+        assert "torch.library.register_kernel('no_kernel_here::thrice', 'openreg')" in str(raised.value)
+        torch.library.register_kernel("no_kernel_here::thrice", "openreg", lambda x: x + x + x, lib=library)
+        assert torch.ops.no_kernel_here.thrice(x).tolist() == torch.ops.no_kernel_here.thrice(x.cpu()).tolist() == [3, 3]

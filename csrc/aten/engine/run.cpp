@@ -498,7 +498,8 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   }
   Call call{record, torch::jit::last(*stack, record.arguments)};
   TORCH_CHECK_NOT_IMPLEMENTED(record.supported && !(record.view && is_dense_view(call)), "Could not run '", record.name,
-                              "' on openreg: it has no kernel for this device.");
+                              "' on openreg: it has no kernel for this device; torch.library.register_kernel('", record.op.schema().name(),
+                              "', 'openreg') registers one.");
   call.device = find_device(call);
   check_device(call.device);
   check_cpu_operands(call);
