@@ -63,7 +63,7 @@ MAY_IMPORT = {
         "torch_openreg.version",
     },
     "torch_openreg.shutdown": set(),
-    "torch_openreg.openreg": {"torch", "torch_openreg._C", "torch_openreg.driver", "torch_openreg.openreg"},
+    "torch_openreg.openreg": {"torch", "torch_openreg._C", "torch_openreg.api", "torch_openreg.driver", "torch_openreg.openreg"},
 }
 
 # Required by these modules when the package is imported, so they may not import torch at their top.

@@ -50,6 +50,15 @@ def test_every_name_is_here_or_has_a_reason(device, path):
         assert (generate_api.parameters(ours, "openreg") == expected) != (full in OTHER_PARAMETERS), (inspect.signature(ours), inspect.signature(theirs))
 
 
+def test_a_name_of_the_tables_that_is_asked_for_is_refused_with_its_reason():
+    for name in ("torch.cuda.cudart", "torch.xpu.temperature"):
+        with pytest.raises(AttributeError) as refused:
+            getattr(torch.openreg, name.rpartition(".")[2])
+        assert str(refused.value).endswith(f"has no attribute '{name.rpartition('.')[2]}': {torch_openreg.api_gaps[name]}")
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'$"):
+        torch.openreg.nothing
+
+
 def test_the_tables_name_what_exists_and_are_short():
     known = {f"torch.{device}.{path}" for device, path in CASES}
     assert set(torch_openreg.api_gaps) | set(torch_openreg.api_names) <= known

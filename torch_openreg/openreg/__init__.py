@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import types
 
+from torch_openreg import api as _api
+
 from . import amp, graphs, memory, profiler, random, sanitizer, streams
 from .amp import get_amp_supported_dtype
 from .attention import flex_attention
@@ -223,4 +225,5 @@ def __getattr__(name: str) -> object:
     # torch.utils.checkpoint saves the device's random state only while this is true.
     if name == "_initialized":
         return is_initialized()
-    raise AttributeError(f"module 'torch.openreg' has no attribute '{name}'")
+    reason = _api.GAPS.get(f"torch.cuda.{name}") or _api.GAPS.get(f"torch.xpu.{name}")
+    raise AttributeError(f"module 'torch.openreg' has no attribute '{name}'{f': {reason}' if reason else ''}")
