@@ -48,6 +48,12 @@ bool raw_copyable(const at::Tensor& dst, const at::Tensor& src) {
          dst.is_non_overlapping_and_dense();
 }
 
+// Whether both are the same elements in the same order, so that nothing is left to copy.
+bool is_same_data(const at::Tensor& a, const at::Tensor& b) {
+  return a.has_storage() && b.has_storage() && a.is_alias_of(b) && a.storage_offset() == b.storage_offset() && a.dtype() == b.dtype() && same_bits(a, b) &&
+         a.sizes() == b.sizes() && a.strides() == b.strides();
+}
+
 void note_copy(const at::Tensor& dst, const at::Tensor& src) {
   note_tensor(dst, Touch::writes);
   note_tensor(src, Touch::reads);
@@ -151,9 +157,14 @@ at::Tensor dense_like(const at::Tensor& tensor, c10::Device device) {
   return at::empty(tensor.sizes(), tensor.options().device(device).memory_format(c10::MemoryFormat::Contiguous));
 }
 
+// Whether the CPU negates numbers of the type, as a copy between a tensor with a negative bit and one without it does.
+bool has_negation(c10::ScalarType type) { return type != at::kBool && !c10::isBarebonesUnsignedType(type) && !c10::isFloat8Type(type); }
+
 // A cast kernel, or one CPU copy kernel on the stream: conversion, strides, conj and neg bits. The CPU has none that conjugates and
 // negates complex32 at once.
 void convert_on_device(const at::Tensor& dst, const at::Tensor& src) {
+  TORCH_CHECK_NOT_IMPLEMENTED(dst.is_neg() == src.is_neg() || has_negation(dst.scalar_type()), "\"neg_cpu\" not implemented for '",
+                              c10::toString(dst.scalar_type()), "'");
   const bool both = src.is_conj() && src.is_neg() && !dst.is_conj() && !dst.is_neg();
   if (both && src.scalar_type() == at::kComplexHalf && dst.scalar_type() == at::kComplexHalf) {
     const at::Tensor conjugated = dense_like(src, src.device());
@@ -177,6 +188,8 @@ void raw_copy(const at::Tensor& dst, const at::Tensor& src, bool non_blocking) {
 
 at::Tensor& copy_(at::Tensor& self, const at::Tensor& src, bool non_blocking) {
   if (self.is_same(src)) return self;
+  TORCH_CHECK(!self._is_zerotensor(),
+              "ZeroTensors are immutable. Please materialize the tensor using `.clone()`, if you want a mutable zero tensor.");
   if (src._is_zerotensor()) return self.zero_();
   copy_tensor(self, src, non_blocking);
   return self;
@@ -215,15 +228,18 @@ c10::Scalar local_scalar_dense(const at::Tensor& self) {
 }  // namespace
 
 void copy_tensor(const at::Tensor& dst, const at::Tensor& unexpanded, bool non_blocking) {
+  if (dst.device() == unexpanded.device() && is_same_data(dst, unexpanded)) return;
+  at::assert_no_internal_overlap(dst);
+  if (dst.device() == unexpanded.device()) at::assert_no_partial_overlap(dst, unexpanded);
   const auto shape = at::infer_size(dst.sizes(), unexpanded.sizes());
   TORCH_CHECK(dst.sizes() == at::IntArrayRef(shape), "output with shape ", dst.sizes(), " doesn't match the broadcast shape ", at::IntArrayRef(shape));
-  if (unexpanded.is_complex() && !dst.is_complex() && dst.scalar_type() != at::kBool) TORCH_WARN_ONCE("Casting complex values to real discards the imaginary part");
+  if (unexpanded.is_complex() && !dst.is_complex() && dst.scalar_type() != at::kBool) {
+    TORCH_WARN_ONCE("Casting complex values to real discards the imaginary part");
+  }
   if (dst.numel() == 0) return;
   for (const at::Tensor* tensor : {&dst, &unexpanded}) {
     if (is_device_tensor(*tensor)) check_memory(*tensor);
   }
-  at::assert_no_internal_overlap(dst);
-  if (dst.device() == unexpanded.device()) at::assert_no_partial_overlap(dst, unexpanded);
   const at::Tensor src = unexpanded.sizes() == dst.sizes() ? unexpanded : unexpanded.expand(dst.sizes());
   if (raw_copyable(dst, src)) {
     return raw_copy(dst, src, non_blocking);

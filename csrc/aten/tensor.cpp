@@ -29,7 +29,7 @@ void check_memory(const at::TensorBase& tensor) {
 at::Tensor make_strided(c10::DeviceIndex device, at::IntArrayRef sizes, at::IntArrayRef strides, caffe2::TypeMeta dtype,
                         size_t bytes) {
   at::Tensor tensor = wrap(device, dtype, bytes);
-  if (sizes.size() != 1 || sizes[0] != 0) tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
+  if (sizes.size() != 1 || sizes[0] != 0 || strides[0] != 1) tensor.unsafeGetTensorImpl()->set_sizes_and_strides(sizes, strides);
   return tensor;
 }
 

@@ -189,6 +189,26 @@ def test_a_copy_onto_itself_changes_nothing(device):
     assert x.tolist() == [0, 1, 2, 3]
 
 
+def test_a_copy_of_the_same_elements_is_allowed_where_they_overlap(device):
+    check(lambda x: x.expand(3, 4)[1:].copy_(x.expand(3, 4)[:-1]), torch.arange(4.0), device=device)
+    check(lambda x: x.expand(3, 4).copy_(x.expand(3, 4)._neg_view()), torch.arange(4.0), device=device)
+
+
+def test_errors_of_copies_are_those_of_the_cpu(device):
+    for _ in range(2):
+        check(lambda x: x.copy_(x.t()), torch.ones(2, 3), device=device)  # the overlap before the shapes
+        check(lambda x: x[1:].copy_(x[:-1]), torch.ones(5), device=device)
+        check(lambda x: x.expand(3, 4).copy_(x.new_ones(5)), torch.ones(4), device=device)
+        check(lambda x: torch._efficientzerotensor((3,), device=x.device).copy_(x), torch.ones(3), device=device)
+        for dtype in (torch.bool, torch.uint16, torch.float8_e5m2):
+            check(lambda x: torch.empty(3, dtype=dtype, device=x.device).copy_(x._neg_view()), torch.ones(3), device=device)
+
+
+def test_the_stride_of_no_elements_is_kept(device):
+    for function in (torch.clone, torch.empty_like, lambda x: torch.empty_strided((0,), (5,), device=x.device)):
+        check(lambda x: (function(x), function(x).stride()), torch.empty_strided((0,), (2,)), device=device)
+
+
 def test_gradients_pass_copies(device):
     x = torch.randn(3, 4, requires_grad=True)
     check_gradients(lambda x: torch.zeros(3, 4, device=x.device).copy_(x) * 2, x, device=device)
