@@ -147,6 +147,14 @@ def test_what_a_test_gives_to_its_fixtures_is_no_leak(run):
             def test_keeps_in_the_instance(self):
                 self.y = self.x * 2
 
+        class TestOfPytest:
+            @pytest.fixture(autouse=True)
+            def prepare(self):
+                self.x = torch.ones(1000, device="openreg")
+
+            def test_keeps_in_the_instance(self):
+                self.y = self.x * 2
+
         @pytest.mark.parametrize("size", [3000, 30])
         def test_leaks(request, size, openreg_device):
             request.getfixturevalue("model")
@@ -154,7 +162,7 @@ def test_what_a_test_gives_to_its_fixtures_is_no_leak(run):
         """,
         "--openreg",
     )
-    result.assert_outcomes(passed=7, errors=2)
+    result.assert_outcomes(passed=8, errors=2)
     result.stdout.fnmatch_lines_random(["*leaked device memory: 12288 bytes on openreg:0*", "*leaked device memory: 512 bytes on openreg:0*"])
 
 

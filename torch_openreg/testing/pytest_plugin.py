@@ -130,7 +130,7 @@ class Plugin:
             return
         memory, self._memory = self._memory, None
         if memory is not None and memory.grown():
-            getattr(self._ending, "funcargs", {}).clear()
+            _forget_what_pytest_keeps(self._ending)
             try:
                 memory.finish()
             except AssertionError as error:
@@ -180,6 +180,13 @@ def _checked(name: str) -> Iterator[None]:
     else:
         return
     pytest.fail(text, pytrace=False)
+
+
+def _forget_what_pytest_keeps(item: pytest.Item) -> None:
+    """The values of fixtures, and the attributes of the test's instance, which pytest keeps until the session ends."""
+    getattr(item, "funcargs", {}).clear()
+    instance = vars(item).get("_instance") or getattr(vars(item).get("_obj"), "__self__", None)
+    getattr(instance, "__dict__", {}).clear()
 
 
 def _mark_of(item: pytest.Item) -> dict[str, Any]:
