@@ -24,8 +24,9 @@ constexpr size_t kMaxEntries = 64;
 
 Kernel* find_kernel(ForeachOp op, c10::ScalarType type) {
   static KernelSlot slots[kernels::kForeachOps][kernels::kDTypes];
-  static const char* const names[kernels::kForeachOps] = {"foreach_add_scalar", "foreach_mul_scalar", "foreach_div_scalar", "foreach_sqrt",    "foreach_add_scaled",
-                                                          "foreach_mul",        "foreach_div",        "foreach_lerp",       "foreach_addcmul", "foreach_addcdiv"};
+  static const char* const names[kernels::kForeachOps] = {
+      "foreach_add_scalar", "foreach_mul_scalar", "foreach_div_scalar", "foreach_sqrt",    "foreach_add_scaled",
+      "foreach_mul",        "foreach_div",        "foreach_lerp",       "foreach_addcmul", "foreach_addcdiv"};
   return openreg::find_kernel(slots[int(op)], type, names[int(op)], [op](DType dtype) { return kernels::foreach_kernel(op, dtype); });
 }
 

@@ -38,7 +38,8 @@ HostOp examine(const c10::OperatorHandle& op) {
   // copy_ is one kernel for every device.
   host.touches = op.hasKernelForDispatchKey(c10::DispatchKey::CPU) || op_name == "aten::copy_";
   for (const auto& result : schema.returns()) host.touches = host.touches && (result.alias_info() == nullptr || result.alias_info()->isWrite());
-  for (const char* name : {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::empty_like", "aten::is_set_to", "aten::_resize_output_", "aten::pin_memory", "aten::_pin_memory"}) {
+  for (const char* name : {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::empty_like", "aten::is_set_to", "aten::_resize_output_",
+                           "aten::pin_memory", "aten::_pin_memory"}) {
     host.touches = host.touches && op_name != name;
   }
   for (const auto& argument : schema.arguments()) {
@@ -64,7 +65,8 @@ const HostOp* host_op(const at::RecordFunction& call) {
 
 void look_at(const HostOp& op, const at::Tensor& tensor, bool write, uint64_t* stack) {
   if (*stack == 0) *stack = call_stack();
-  const auto set = sanitizer::Footprint::elements(tensor.const_data_ptr(), tensor.itemsize(), static_cast<int>(tensor.dim()), tensor.sizes().data(), tensor.strides().data());
+  const auto set = sanitizer::Footprint::elements(tensor.const_data_ptr(), tensor.itemsize(), static_cast<int>(tensor.dim()), tensor.sizes().data(),
+                                                  tensor.strides().data());
   sanitizer::host_access(op.name, set, write, c10::toString(tensor.scalar_type()), *stack);
 }
 

@@ -144,7 +144,9 @@ Function of_dtype(BinaryOp op, BinaryForm form) {
     case BinaryOp::add: return commutative<Add, T>(form);
     case BinaryOp::sub: return ordered<Sub, T>(form);
     case BinaryOp::add_scaled:
-      if constexpr (!reduced) return ordered<AddScaled, T>(form);
+      if constexpr (!reduced) {
+        if (form == BinaryForm::tensors) return binary<AddScaled, BinaryForm::tensors, T>;
+      }
       return nullptr;
     case BinaryOp::mul: return commutative<Mul, T>(form);
     case BinaryOp::div:

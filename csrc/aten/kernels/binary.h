@@ -24,7 +24,8 @@ struct BinaryArgs {
 };
 
 // The kernel of an operator, form and element type of the inputs. f32, f64, i32, i64: all but div and threshold_backward on integers. f16, bf16:
-// all but add_scaled. The form left_scalar exists for sub, add_scaled and div; the others swap their operands. Null for the rest.
+// all but add_scaled. add_scaled and threshold_backward have the form tensors only: beside a scalar, the CPU rounds the product of some elements by
+// itself. The form left_scalar exists for sub and div; the others swap their operands. Null for the rest.
 Function binary_kernel(BinaryOp op, BinaryForm form, DType dtype);
 
 }  // namespace openreg::kernels
