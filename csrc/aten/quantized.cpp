@@ -201,7 +201,18 @@ Tensor quantize_per_channel(const Tensor& self, const Tensor& scales, const Tens
   return result;
 }
 
+// Whether there is a scale for every channel: views keep the quantizer of the whole.
+bool channels_fit(const Tensor& self) {
+  if (is_per_tensor(self)) return true;
+  const int64_t axis = self.q_per_channel_axis();
+  return axis < self.dim() && self.size(axis) == self.q_per_channel_scales().numel();
+}
+
 Tensor dequantize(const Tensor& self) {
+  if (!channels_fit(self)) {
+    static const auto op = engine::find_op("aten::dequantize", "self");
+    return engine::call(op, self)[0].toTensor();
+  }
   const auto format = self.qscheme() == c10::kPerChannelAffineFloatQParams ? MemoryFormat::Contiguous : self.suggest_memory_format();
   Tensor result = at::empty(self.sizes(), self.options().dtype(at::kFloat), format);
   static const auto op = engine::find_op("aten::dequantize", "self_out");

@@ -88,6 +88,7 @@ def test_what_cannot_be_quantized_is_the_cpus_error(device):
         lambda x: torch.empty_like(x).copy_(per_tensor(x)),
         lambda x: per_tensor(x).copy_(per_channel(x, torch.quint8)),
         lambda x: per_channel(x).resize_(2, 2),
+        lambda x: per_channel(x).view(-1).dequantize(),
         lambda x: torch._empty_affine_quantized((2,), scale=0.1, zero_point=2, dtype=torch.float32, device=x.device),
     ):
         check(function, X, device=device)
