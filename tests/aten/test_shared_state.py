@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import torch
 
 import torch_openreg  # noqa: F401
@@ -12,6 +13,16 @@ def test_a_copy_on_write_storage_is_not_written_through(device):
     b = torch._lazy_clone(a)
     b.cos_()
     assert a.tolist() == [0, 0, 0, 0] and b.tolist() == [1, 1, 1, 1]
+
+
+def test_running_statistics_on_a_copy_on_write_storage_are_not_written_through(device):
+    x, mean, variance = (t.to(device) for t in (torch.arange(12.0).view(4, 3), torch.zeros(3), torch.ones(3)))
+    for _ in range(2):
+        statistics = torch._lazy_clone(mean), torch._lazy_clone(variance)
+        torch.batch_norm(x, None, None, *statistics, True, 0.1, 1e-5, False)
+        torch.batch_norm_update_stats(x, *(torch._lazy_clone(t) for t in (mean, variance)), 0.1)
+        assert statistics[0].tolist() == pytest.approx([0.45, 0.55, 0.65])
+        assert mean.tolist() == [0, 0, 0] and variance.tolist() == [1, 1, 1]
 
 
 def test_compressed_tensors_take_new_members_in_place(device):

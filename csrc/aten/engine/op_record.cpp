@@ -189,6 +189,7 @@ OpRecord::OpRecord(const c10::OperatorHandle& handle)
   fused = base.rfind("aten::_fused_", 0) == 0;
   foreach = base.rfind("aten::_foreach_", 0) == 0 && written.size() == 1 && written[0] == 0 && returns == 0;
   takes_masks = base == "aten::index" || base == "aten::index_put_" || base == "aten::_index_put_impl_";
+  writes_in_secret = base.rfind("aten::native_batch_norm", 0) == 0 || base == "aten::batch_norm_update_stats";
   reads_requires_grad = base == "aten::_sparse_mm_reduce_impl";
   scratch_first = base == "aten::native_batch_norm_backward" ? 1 : 0;
   memo = memo_ops().count(name) != 0;

@@ -34,6 +34,7 @@ struct OpRecord {
   int packed_scalars = -1;         // the argument that is a CPU tensor of one number per list entry, or -1
   bool foreach = false;            // an in-place operator of the foreach family
   bool reads_requires_grad = false;
+  bool writes_in_secret = false;   // it writes running statistics without a word of it in its schema
   int scratch_first = 0;           // how many tensors like the first result the CPU's kernel allocates before it (see preset.h)
   int generator = -1;              // the argument that is a Generator, or -1
   bool out_needs_contiguous = false;  // `out` below is right for contiguous arguments only

@@ -207,13 +207,8 @@ uint64_t signature_of(const Call& call) {
 
 void finish_header(Words& words, const TaskHeader& header) { std::memcpy(words.data(), &header, sizeof(header)); }
 
-// Kernels that write running statistics without a word of it in their schema.
-bool writes_in_secret(const OpRecord& record) {
-  return record.name.rfind("aten::native_batch_norm", 0) == 0 || record.name.rfind("aten::batch_norm_update_stats", 0) == 0;
-}
-
 void mark_written(const Call& call, Staging& staging) {
-  if (writes_in_secret(call.record)) staging.mark_all_written();
+  if (call.record.writes_in_secret) staging.mark_all_written();
   for (const int i : call.record.written) {
     for_each_member(call.arguments[i], [&](const at::Tensor& tensor) {
       if (is_device_tensor(tensor) && tensor.has_storage()) staging.mark_written(tensor.storage().unsafeGetStorageImpl(), false);
@@ -223,13 +218,14 @@ void mark_written(const Call& call, Staging& staging) {
 
 // A copy-on-write storage that the call writes gets memory of its own first.
 void materialize_written(const Call& call) {
-  for (const int i : call.record.written) {
-    for_each_tensor(call.arguments[i], [](const at::Tensor& tensor) {
-      if (!is_device_tensor(tensor) || !tensor.has_storage() || !c10::impl::cow::is_cow_data_ptr(tensor.storage().data_ptr())) return;
-      const c10::DeviceGuard guard(tensor.device());  // core allocates the copy on the current device
-      tensor.storage().mutable_data();
-    });
-  }
+  const auto materialize = [](const at::Tensor& tensor) {
+    if (!is_device_tensor(tensor) || !tensor.has_storage() || !c10::impl::cow::is_cow_data_ptr(tensor.storage().data_ptr())) return;
+    const c10::DeviceGuard guard(tensor.device());  // core allocates the copy on the current device
+    tensor.storage().mutable_data();
+  };
+  for (const int i : call.record.written) for_each_tensor(call.arguments[i], materialize);
+  if (C10_LIKELY(!call.record.writes_in_secret)) return;
+  for (const c10::IValue& argument : call.arguments) for_each_tensor(argument, materialize);
 }
 
 void count_route(const OpRecord& record, const Staging* staging) { op_stats::count(staging ? record.counter.staged : record.counter.engine); }
