@@ -11,6 +11,7 @@
 
 #include "aten/engine/arguments.h"
 #include "aten/engine/engine.h"
+#include "aten/engine/op_record.h"
 
 namespace openreg {
 
@@ -94,6 +95,7 @@ torch::CppFunction sparse_kernel() { return torch::CppFunction::makeFromBoxedFun
 
 // Called last, when every kernel of this library is registered, so that none is taken over.
 void register_engine() {
+  engine::follow_removed_operators();
   constexpr std::pair<DispatchKey, DispatchKey> kKeys[] = {{DispatchKey::PrivateUse1, DispatchKey::CPU},
                                                            {DispatchKey::SparsePrivateUse1, DispatchKey::SparseCPU},
                                                            {DispatchKey::SparseCsrPrivateUse1, DispatchKey::SparseCsrCPU},

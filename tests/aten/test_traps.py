@@ -277,6 +277,22 @@ def test_a_custom_operator_without_a_kernel_names_itself(device):
         assert torch.ops.openreg_traps.lonely(torch.ones(2, device=device)).tolist() == [2, 2]
 
 
+def test_an_operator_that_was_removed_is_not_taken_for_another(device):
+    """torch.library gives the memory of what it destroys to what is defined next."""
+    x = torch.ones(2, device=device)
+    for i in range(8):
+        library = torch.library.Library("removed", "FRAGMENT")
+        library.define(f"old{i}(Tensor x) -> Tensor")
+        with pytest.raises(NotImplementedError, match=f"removed::old{i}'"):
+            getattr(torch.ops.removed, f"old{i}")(x)
+        library._destroy()
+        library = torch.library.Library("aten", "FRAGMENT")
+        library.define(f"new{i}(Tensor x, int k) -> (Tensor, Tensor)")
+        library.impl(f"new{i}", lambda x, k: (x + k, x - k), "CPU")
+        assert [t.tolist() for t in getattr(torch.ops.aten, f"new{i}")(x, i)] == [[1 + i] * 2, [1 - i] * 2]
+        library._destroy()
+
+
 def test_an_operator_of_core_without_a_cpu_kernel_names_itself(device):
     x = torch.ones(4, 4, device=device)
     with pytest.raises(NotImplementedError, match="_cudnn_init_dropout_state|_thnn_fused|miopen|cudnn"):

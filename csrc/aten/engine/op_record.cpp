@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <memory>
 #include <mutex>
 #include <string_view>
 #include <unordered_map>
@@ -33,6 +35,21 @@ Records& records() {
   static Records* leaked = new Records;
   return *leaked;
 }
+
+// How many operators have been removed: what a thread remembers of schemas is good while the number stays.
+std::atomic<uint64_t> removed_operators{0};
+
+// Called with the dispatcher's lock, before the operator goes. Tasks may still hold the record, which stays.
+class RemovalListener final : public c10::OpRegistrationListener {
+ public:
+  void onOperatorRegistered(const c10::OperatorHandle&) override {}
+  void onOperatorDeregistered(const c10::OperatorHandle& op) override {
+    std::lock_guard<std::mutex> lock(records().mutex);
+    records().by_schema.erase(&op.schema());
+    records().overloads.clear();
+    removed_operators.fetch_add(1, std::memory_order_release);
+  }
+};
 
 // LOCK: records().mutex is held.
 const std::vector<c10::OperatorName>& overloads_of(const std::string& base) {
@@ -203,16 +220,23 @@ const OpRecord& record_of(const c10::OperatorHandle& op) {
   struct Slot {
     const c10::FunctionSchema* key = nullptr;
     const OpRecord* record = nullptr;
+    uint64_t removed = 0;
   };
   // Direct-mapped, so that the hot path takes no lock; schemas live as long as their operators.
   static thread_local std::array<Slot, 512> cache;
   const c10::FunctionSchema* key = &op.schema();
+  const uint64_t removed = removed_operators.load(std::memory_order_acquire);
   Slot& slot = cache[(reinterpret_cast<uintptr_t>(key) >> 6) % cache.size()];
-  if (__builtin_expect(slot.key != key, 0)) {
+  if (__builtin_expect(slot.key != key || slot.removed != removed, 0)) {
     std::lock_guard<std::mutex> lock(records().mutex);
-    slot = {key, record_locked(op)};
+    slot = {key, record_locked(op), removed};
   }
   return *slot.record;
+}
+
+void follow_removed_operators() {
+  static auto* const listening = new c10::RegistrationHandleRAII(c10::Dispatcher::singleton().addRegistrationListener(std::make_unique<RemovalListener>()));
+  (void)listening;
 }
 
 }  // namespace openreg::engine

@@ -43,7 +43,11 @@ struct OpRecord {
   shapes::Function shape = nullptr;         // this project's own, which comes before `meta`
 };
 
-// The record of an operator; made at first use, lives for ever. Any thread; hot.
+// The record of an operator; made at first use, lives for ever, also when the operator is removed. Any thread; hot.
 const OpRecord& record_of(const c10::OperatorHandle& op);
+
+// From now on an operator that is removed (torch.library destroys what it has defined) loses its record: another one may come to lie where it
+// lay. Once, at load.
+void follow_removed_operators();
 
 }  // namespace openreg::engine
