@@ -16,11 +16,13 @@ namespace {
 
 using at::Tensor;
 
-Tensor with_bias(const Tensor& gates, const std::optional<Tensor>& bias) {
-  return bias && bias->defined() ? gates + *bias : gates;
-}
-
 bool defined(const std::optional<Tensor>& tensor) { return tensor && tensor->defined(); }
+
+// A bias that does not fit is an error in the words of the CPU, which expands it.
+Tensor with_bias(const Tensor& gates, const std::optional<Tensor>& bias) {
+  if (!defined(bias)) return gates;
+  return gates + (bias->dim() == 1 && bias->size(0) == gates.size(-1) ? *bias : bias->expand(gates.sizes()));
+}
 
 // Gates in the order input, forget, cell, output; [batch, 4 * hidden].
 std::tuple<Tensor, Tensor, Tensor> lstm_cell(const Tensor& input_gates, const Tensor& hidden_gates, const Tensor& cx,

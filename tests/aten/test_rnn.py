@@ -212,6 +212,8 @@ def test_wrong_states_are_the_cpus_errors(device):
         lambda m, x: m(x[0, 0]),
         lambda m, x: torch.nn.LSTMCell(4, 5, device=x.device)(x[0], (x.new_zeros(2, 5), x.new_zeros(2, 5))),
         lambda m, x: torch.nn.GRUCell(4, 5, device=x.device)(x),
+        lambda m, x: torch.lstm_cell(x[0], (x.new_zeros(3, 5), x.new_zeros(3, 5)), x.new_ones(20, 4), x.new_ones(20, 5), x.new_ones(19), x.new_ones(20)),
+        lambda m, x: torch.gru_cell(x[0], x.new_zeros(3, 5), x.new_ones(15, 4), x.new_ones(15, 5), x.new_ones(15), x.new_ones(14)),
     ):
         assert check(lambda x: call(copy.deepcopy(module).to(x.device), x), torch.randn(6, 3, 4), device=device) is None
     with pytest.raises(RuntimeError):
