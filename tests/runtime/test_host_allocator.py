@@ -71,7 +71,7 @@ def test_a_block_waits_for_every_stream_that_used_it(device):
     assert early.data_ptr() != address or torch.openreg.current_stream(device).query()
     torch.openreg.synchronize(device)
     late = pinned(count)
-    assert late.data_ptr() == address
+    assert address in (early.data_ptr(), late.data_ptr())
     assert quick.eq(2).all().item() and slow.eq(2).all().item()
 
 

@@ -97,7 +97,7 @@ bool group_norm_backward(const Arguments& in, MemoEntry& entry) {
   const auto dtype = input.scalar_type();
   if (!groups_fit(in, input, 5) || in.tensor(0).sizes() != input.sizes()) return false;
   if (const int64_t moments = in.integer(5) * in.integer(8); in.tensor(2).numel() != moments || in.tensor(3).numel() != moments) return false;
-  if ( !one_type(in, dtype, {0, 2, 3, 4})) return false;
+  if (!one_type(in, dtype, {0, 2, 3, 4})) return false;
   if (!plain_gradient(in.tensor(0), input.suggest_memory_format()) || !are_vectors(in, in.integer(6), {4})) return false;
   return give(entry, {in.mask(9, 0) ? dense_like(input) : undefined(), contiguous_if(in.mask(9, 1), {in.integer(6)}, dtype),
                       contiguous_if(in.mask(9, 2), {in.integer(6)}, dtype)});
