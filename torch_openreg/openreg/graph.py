@@ -206,9 +206,9 @@ def _as_module(module: torch.nn.Module, replaying: Callable[..., Any]) -> torch.
 
 
 def _check_callable(function: Callable[..., Any], arguments: Sequence[torch.Tensor]) -> None:
-    if not all(isinstance(value, torch.Tensor) for value in pytree.tree_leaves(arguments)):
-        raise TypeError("make_graphed_callables takes sample arguments that are tensors, or containers of tensors.")
     for value in pytree.tree_leaves(arguments):
+        if not isinstance(value, torch.Tensor):
+            raise TypeError("make_graphed_callables takes sample arguments that are tensors, or containers of tensors.")
         if value.device.type != "openreg":
             raise ValueError(f"make_graphed_callables takes sample arguments on an openreg device, and one is on {value.device}: a graph holds no work of it.")
     if not isinstance(function, torch.nn.Module):
