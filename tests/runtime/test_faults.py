@@ -67,6 +67,17 @@ def test_a_launch_is_corrupted_in_what_it_wrote(device, matrix):
     assert matrix.cpu().equal(torch.ones(4, 4))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_corruption_of_a_view_keeps_to_its_elements(device, seed):
+    whole = torch.zeros(16, 16, device=device)
+    with faults(f"launch:aten::fill_*=corrupt,seed={seed}") as report:
+        whole[:, 3].fill_(0)
+        torch.openreg.synchronize(device)
+    assert report.count == 1
+    bits = whole.cpu().view(torch.int32)
+    assert bits.count_nonzero() == bits[:, 3].count_nonzero() == 1
+
+
 def test_a_device_is_lost_at_a_call_and_comes_back(device, matrix):
     with faults(f"device:{device.index}#2=lost") as report:
         matrix + 1

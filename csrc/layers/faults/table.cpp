@@ -143,14 +143,27 @@ struct Written {
   int32_t device = -1;  // -1 = host memory
 };
 
+// One element of a range that has bytes between its elements; otherwise all of the range.
+Written element_of(const openreg_range& range, const openreg_operand* operand, int32_t device, uint64_t chance) {
+  uint64_t count = 1;
+  for (int32_t i = 0; operand != nullptr && i < operand->dims; ++i) count *= static_cast<uint64_t>(operand->sizes[i]);
+  if (operand == nullptr || operand->element_bytes == 0 || count * operand->element_bytes == range.bytes) return {range.base, range.bytes, device};
+  uint64_t rest = (chance >> 11) % count, offset = 0;  // the bits below choose within the element
+  for (int32_t i = operand->dims; i-- > 0; rest /= static_cast<uint64_t>(operand->sizes[i])) {
+    offset += rest % static_cast<uint64_t>(operand->sizes[i]) * static_cast<uint64_t>(operand->strides[i]);
+  }
+  return {static_cast<const char*>(range.base) + offset * operand->element_bytes, operand->element_bytes, device};
+}
+
 Written written_by(const openreg_launch_desc* desc, int32_t device, uint64_t chance) {
-  std::vector<const openreg_range*> written;
+  std::vector<uint32_t> written;
   for (uint32_t i = 0; desc != nullptr && desc->ranges != nullptr && i < desc->range_count; ++i) {
-    if (desc->ranges[i].write != 0 && desc->ranges[i].bytes != 0) written.push_back(&desc->ranges[i]);
+    if (desc->ranges[i].write != 0 && desc->ranges[i].bytes != 0) written.push_back(i);
   }
   if (written.empty()) return {};
-  const openreg_range& range = *written[(chance >> 40) % written.size()];
-  return {range.base, range.bytes, device};
+  const bool detailed = desc->struct_size >= offsetof(openreg_launch_desc, operands) + sizeof(desc->operands) && desc->operands != nullptr;
+  const uint32_t chosen = written[(chance >> 40) % written.size()];
+  return element_of(desc->ranges[chosen], detailed ? desc->operands + chosen : nullptr, device, chance);
 }
 
 bool is_captured(openreg_stream stream) {
