@@ -139,6 +139,19 @@ def test_scalars_and_flags_are_those_of_the_launch(device):
     assert y.tolist() == [3] * 4 and z.dtype == torch.float64
 
 
+def test_an_index_in_pinned_memory_comes_behind_the_copy_that_fills_it(device):
+    x, index = torch.arange(8.0, device=device), torch.zeros(3, dtype=torch.long, pin_memory=True)
+    numbers = torch.tensor([1, 2, 3], device=device)
+    x[torch.tensor([1, 2, 3])] = x[torch.tensor([1, 2, 3])]
+    with torch.openreg.schedule("lazy"):
+        index.copy_(numbers, non_blocking=True)
+        assert x[index].tolist() == [1, 2, 3]
+        index.copy_(numbers + 3, non_blocking=True)
+        x[index] = 0
+        index.fill_(0)  # the call is done with it
+        assert x.tolist() == [0, 1, 2, 3, 0, 0, 0, 7]
+
+
 def test_operands_may_be_freed_right_after_the_call(device):
     results = []
     for i in range(50):

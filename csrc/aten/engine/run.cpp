@@ -23,6 +23,7 @@
 #include "runtime/driver.h"
 #include "runtime/error.h"
 #include "runtime/generator.h"
+#include "runtime/host_allocator.h"
 #include "runtime/launch.h"
 #include "runtime/operands.h"
 #include "runtime/sanitizer.h"
@@ -462,6 +463,17 @@ void move_cpu_operands(const Call& call, Stack* stack) {
   }
 }
 
+// Whether an index tensor lies in pinned memory, which a copy of the stream may still fill: only a copy to the device comes behind that.
+bool has_pinned_index(const Call& call) {
+  for (const c10::IValue& argument : call.arguments) {
+    if (!is_optional_tensor_list(argument)) continue;
+    for (const c10::IValue& element : argument.toListRef()) {
+      if (element.isTensor() && element.toTensor().defined() && element.toTensor().is_cpu() && is_pinned(element.toTensor().storage().data())) return true;
+    }
+  }
+  return false;
+}
+
 // Written arguments that the remembered call left with other sizes get them now, with core's warning for a non-empty one.
 void resize_written(const Call& call, const MemoEntry& entry) {
   for (const auto& [index, meta] : entry.resized) {
@@ -506,7 +518,9 @@ void run(const c10::OperatorHandle& op, Stack* stack) {
   // In a capture nothing can wait, so a new signature is taken on trust there, and not remembered: its errors come with the replay.
   const bool capturing = capture_of(current_stream(call.device)) != 0;
   const bool always_wait = checking_metadata() || (launch_blocking() && !capturing);
-  for (bool moved = false;;) {
+  bool moved = record.takes_cpu_tensors && !capturing && has_pinned_index(call);
+  if (moved) move_cpu_operands(call, stack);
+  for (;;) {
     Words words(kHeaderWords);
     Key key;
     start_key(key, record);
