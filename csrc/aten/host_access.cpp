@@ -25,6 +25,7 @@ namespace sanitizer = layers::sanitizer;
 // What of an operator's arguments its CPU kernel touches.
 struct HostOp {
   bool touches = false;       // has a kernel of the CPU, and makes no view
+  bool copies = false;        // a copy between the host and a device is the device's access
   std::vector<char> written;  // per argument
   std::vector<char> read;
   const char* name = "";      // lives as long as the operator is registered
@@ -35,9 +36,14 @@ HostOp examine(const c10::OperatorHandle& op) {
   const auto& schema = op.schema();
   const std::string& op_name = schema.name();
   host.name = op_name.c_str();
-  // copy_ is one kernel for every device.
+  // copy_ is one kernel for every device. tolist() has no operator of its own, and begins with resolve_conj.
+  host.copies = op_name == "aten::copy_" || op_name == "aten::_foreach_copy_";
   host.touches = op.hasKernelForDispatchKey(c10::DispatchKey::CPU) || op_name == "aten::copy_";
   for (const auto& result : schema.returns()) host.touches = host.touches && (result.alias_info() == nullptr || result.alias_info()->isWrite());
+  if (op_name == "aten::resolve_conj") {
+    host.touches = true;
+    host.name = "tolist() or resolve_conj()";
+  }
   for (const char* name : {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::empty_like", "aten::is_set_to", "aten::_resize_output_",
                            "aten::pin_memory", "aten::_pin_memory"}) {
     host.touches = host.touches && op_name != name;
@@ -64,10 +70,12 @@ const HostOp* host_op(const at::RecordFunction& call) {
 }
 
 void look_at(const HostOp& op, const at::Tensor& tensor, bool write, uint64_t* stack) {
+  const uint64_t mark = current_sanitizer_mark();
+  if (mark == kUnknownMark) return;  // what comes before the host function is not known
   if (*stack == 0) *stack = call_stack();
   const auto set = sanitizer::Footprint::elements(tensor.const_data_ptr(), tensor.itemsize(), static_cast<int>(tensor.dim()), tensor.sizes().data(),
                                                   tensor.strides().data());
-  sanitizer::host_access(op.name, set, write, c10::toString(tensor.scalar_type()), *stack);
+  sanitizer::host_access(op.name, set, write, c10::toString(tensor.scalar_type()), *stack, mark);
 }
 
 std::unique_ptr<at::ObserverContext> before(const at::RecordFunction& call) {
@@ -85,11 +93,12 @@ std::unique_ptr<at::ObserverContext> before(const at::RecordFunction& call) {
       any = any || is_watched(tensor);
     });
   }
-  if (!any || !all_cpu) return nullptr;
+  if (!any) return nullptr;
   const HostOp* op = host_op(call);
-  if (op == nullptr) return nullptr;
+  if (op == nullptr || (op->copies && !all_cpu)) return nullptr;
   uint64_t stack = 0;
   for (size_t i = 0; i < inputs.size() && i < op->written.size(); ++i) {
+    if (!all_cpu && !inputs[i].isTensor()) continue;  // index tensors beside one of a device are copied there, in the order of the stream
     engine::for_each_tensor(inputs[i], [&](const at::Tensor& tensor) {
       if (!is_watched(tensor)) return;
       if (op->written[i]) look_at(*op, tensor, true, &stack);

@@ -92,7 +92,7 @@ openreg_status run(void* raw, openreg_error* error) {
     std::unique_lock<std::mutex> lock(a.mutex);
     Lane& lane = *a.lane({args.device, args.stream});
     if (!a.expired()) {
-      lane.calls.push_back({{args.function, false}, &turn});
+      lane.calls.push_back({{args.function, false, args.mark}, &turn});
       a.changed.notify_all();
     }
     while (!turn.done && !turn.abandoned && !a.expired()) {
@@ -164,11 +164,13 @@ bool next_host_call(c10::Stream stream, HostCall* call) {
   lane.running = lane.calls.front().second;
   lane.calls.pop_front();
   set_in_host_function(!call->drop);
+  if (!call->drop) set_current_sanitizer_mark(call->mark != 0 ? call->mark : kUnknownMark);
   return true;
 }
 
 void finish_host_call(c10::Stream stream, const std::string& kind, const std::string& error) {
   set_in_host_function(false);
+  set_current_sanitizer_mark(0);
   Lanes& a = all();
   std::lock_guard<std::mutex> lock(a.mutex);
   Turn* turn = std::exchange(a.lane(key_of(stream))->running, nullptr);

@@ -16,6 +16,7 @@ namespace openreg::python {
 struct HostCall {
   uint64_t function = 0;
   bool drop = false;
+  uint64_t mark = 0;  // of the sanitizer
 };
 
 // Queues a call of `function` on the stream. `function` is dropped once, after its last call; not when this throws. Any thread.

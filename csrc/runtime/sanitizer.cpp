@@ -29,6 +29,8 @@ namespace {
 
 constexpr int kExitStatus = 66;
 
+thread_local uint64_t current_mark = 0;
+
 struct Findings {
   std::mutex mutex;  // LOCK: everything but callbacks
   std::vector<SanitizerFinding> pending;    // to be raised
@@ -225,6 +227,10 @@ void reach_sanitizer_mark(uint64_t mark) noexcept {
 void forget_sanitizer_mark(uint64_t mark) noexcept {
   if (mark != 0) sanitizer::forget_mark(mark);
 }
+
+void set_current_sanitizer_mark(uint64_t mark) noexcept { current_mark = mark; }
+
+uint64_t current_sanitizer_mark() noexcept { return current_mark; }
 
 void set_sanitizer_callbacks(const SanitizerCallbacks& callbacks) { all().callbacks = callbacks; }
 

@@ -67,6 +67,11 @@ OPENREG_API uint64_t new_sanitizer_mark(c10::Stream stream);
 OPENREG_API void reach_sanitizer_mark(uint64_t mark) noexcept;
 OPENREG_API void forget_sanitizer_mark(uint64_t mark) noexcept;
 
+// The mark of the host function that the calling thread runs: 0 outside of one, kUnknownMark in one that was launched while nobody looked.
+constexpr uint64_t kUnknownMark = ~uint64_t{0};
+OPENREG_API void set_current_sanitizer_mark(uint64_t mark) noexcept;
+OPENREG_API uint64_t current_sanitizer_mark() noexcept;
+
 // The calling thread's stack as a descriptor tag.
 uint64_t call_stack(bool may_wait = true);
 inline bool is_call_stack(uint64_t tag) { return (tag >> 63) != 0; }

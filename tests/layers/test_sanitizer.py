@@ -441,10 +441,26 @@ def test_streams_inside_of_a_graph_are_compared_once(device, two, joined_first):
 
 
 def test_a_graph_goes_on_using_what_was_freed_in_its_capture(device, two, heap):
-    block = heap.allocate()
-    graph = capture(device, two[0], lambda: device.use(two[0], (block, 1024, 1)))
-    heap.free(block)
+    def program():
+        block = heap.allocate()
+        device.use(two[0], (block, 1024, 1))
+        heap.free(block)
+
+    graph = capture(device, two[0], program)
     device.ok(device.graph_launch(graph, two[0]))
     assert not device.findings()
+    device.ok(device.device_synchronize(0, hal.NEVER, None))
+    device.ok(device.graph_destroy(graph))
+
+
+def test_a_graph_whose_input_was_freed_is_replayed(device, two, heap):
+    block = heap.allocate()
+    graph = capture(device, two[0], lambda: device.use(two[0], (block, 1024, 0), name=b"captured"))
+    device.ok(device.graph_launch(graph, two[0]))
+    assert not device.findings()
+    heap.free(block)
+    device.ok(device.graph_launch(graph, two[0]))
+    [(mode, sentence, first, allocation, remedy)] = device.findings()
+    assert mode == "lifetime" and "captured" in first and "freed after its capture" in sentence
     device.ok(device.device_synchronize(0, hal.NEVER, None))
     device.ok(device.graph_destroy(graph))

@@ -230,6 +230,21 @@ class RowsBehindTheLastBatch:
         return buffer[:6].sum()
 
 
+@exhibit("init", "index_add_", EMPTY + ": rows are added up in memory of empty()", modes="init")
+class AddedUpOnNothing:
+    @staticmethod
+    def wrong(room):
+        sums = torch.empty(16, 4, device=room.device)
+        sums[:8] = 0
+        return sums.index_add_(0, torch.tensor([3, 9], device=room.device), room.full(2, 4))
+
+    @staticmethod
+    def right(room):
+        sums = torch.empty(16, 4, device=room.device)
+        sums[:8] = 0
+        return sums.index_add_(0, torch.tensor([3, 7], device=room.device), room.full(2, 4))
+
+
 @exhibit("init", "resize_", "PyTorch, documentation of Tensor.resize_: new elements are uninitialised", modes="init")
 class GrownAndUsed:
     @staticmethod

@@ -119,6 +119,91 @@ print(report.kinds)
     assert result.returncode == 0 and result.stdout == "['race']\n", result.stderr
 
 
+def test_work_behind_a_function_of_the_host_uses_what_it_wrote():
+    host, a, side = torch.zeros(64, pin_memory=True), torch.ones(64, device="openreg"), torch.openreg.Stream()
+    with torch.openreg.schedule("lazy"), sanitizer.collect("races,lifetime") as report:
+        side.launch_host_func(lambda: host.fill_(3))
+        torch.openreg.current_stream().wait_stream(side)
+        a.copy_(host, non_blocking=True)
+        assert a.sum().item() == 192
+    assert not report, str(report)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_buffers_that_functions_of_the_host_fill_in_turn(waits):
+    buffers = [torch.zeros(64, pin_memory=True) for _ in range(2)]
+    a, filler, copier, emptied = torch.ones(64, device="openreg"), torch.openreg.Stream(), torch.openreg.Stream(), [None, None]
+    with torch.openreg.schedule("lazy"), sanitizer.collect("races") as report:
+        torch.openreg.synchronize()
+        for step in range(6):
+            buffer = buffers[step % 2]
+            if waits and step >= 2:
+                filler.wait_event(emptied[step % 2])
+            filler.launch_host_func(lambda buffer=buffer, step=step: buffer.fill_(step))
+            copier.wait_stream(filler)
+            with torch.openreg.stream(copier):
+                a.copy_(buffer, non_blocking=True)
+            emptied[step % 2] = copier.record_event()
+        copier.synchronize()
+    assert set(report.kinds) == (set() if waits else {"race"}), str(report)
+
+
+def test_a_function_of_the_host_in_a_graph_comes_behind_the_copy_before_it():
+    host, a, seen = torch.zeros(64, pin_memory=True), torch.ones(64, device="openreg"), []
+    with sanitizer.collect("races,lifetime") as report:
+        graph = torch.openreg.Graph()
+        with torch.openreg.graph(graph):
+            host.copy_(a, non_blocking=True)
+            torch.openreg.current_stream().launch_host_func(lambda: seen.append(host.sum().item()))
+        for value in range(3):
+            a.fill_(value)
+            graph.replay()
+        torch.openreg.synchronize()
+    assert not report and seen == [0, 64, 128], str(report)
+
+
+@pytest.mark.parametrize("wait", [lambda side, event: side.wait_event(event), lambda side, event: event.synchronize()], ids=["stream", "host"])
+def test_a_wait_for_an_event_that_was_opened_by_its_handle_orders(wait):
+    a, side = torch.ones(64, device="openreg"), torch.openreg.Stream()
+    with sanitizer.collect("races,lifetime") as report:
+        event = torch.openreg.Event(interprocess=True)
+        twin = torch.openreg.Event.from_ipc_handle("openreg:0", event.ipc_handle())
+        a.mul_(2)
+        event.record()
+        wait(side, twin)
+        with torch.openreg.stream(side):
+            b = a + 1
+        side.synchronize()
+    assert not report, str(report)
+    del b
+
+
+def test_an_operand_that_is_copied_to_the_device_first_is_no_access_of_the_host():
+    a, index = torch.arange(8.0, device="openreg"), torch.zeros(3, dtype=torch.long, pin_memory=True)
+    with sanitizer.collect("races,lifetime") as report:
+        index.copy_(torch.arange(4, 7, device="openreg"), non_blocking=True)
+        b = a[index]
+        torch.openreg.synchronize()
+    assert not report and b.tolist() == [4, 5, 6], str(report)
+
+
+@pytest.mark.parametrize("freed", [False, True])
+def test_the_first_of_many_reads_is_not_forgotten(freed):
+    rows, side = torch.ones(300, 64, device="openreg"), torch.openreg.Stream()
+    rows[0].sum()
+    with sanitizer.collect("races,lifetime") as report:
+        side.wait_stream(torch.openreg.current_stream())
+        with torch.openreg.stream(side):
+            kept = [row.sum() for row in rows.unbind()]
+        if freed:
+            rows = None
+            rows = torch.empty(300, 64, device="openreg")
+        rows[0].fill_(2)
+    assert report.kinds == ["lifetime" if freed else "race"], str(report)
+    assert "aten::sum" in report.findings[0].accesses[0].operator
+    del kept
+
+
 def test_a_call_that_raises_leaves_memory_to_others(device):
     side = torch.openreg.Stream(device=device)
     with sanitizer.collect("races,init") as report:

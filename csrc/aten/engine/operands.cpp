@@ -33,6 +33,20 @@ bool overwrites(std::string_view name) {
   return is_one_of(name, names);
 }
 
+// Of the operators that touch the elements that data choose: those that compute with what these had before.
+bool accumulates(const OpRecord& record, std::string_view name, at::ArrayRef<c10::IValue> arguments) {
+  static constexpr std::string_view always[] = {"index_add_", "scatter_add_", "scatter_reduce_", "index_reduce_"};
+  bool found = is_one_of(name, always);
+  const auto& schema = record.op.schema().arguments();
+  for (size_t i = 0; i < schema.size() && i < arguments.size(); ++i) {
+    const std::string& argument = schema[i].name();
+    if (argument == "accumulate") found = arguments[i].toBool();
+    if (argument == "include_self") found = found && arguments[i].toBool();
+    if (argument == "reduce" && name == "scatter_") found = true;
+  }
+  return found;
+}
+
 // Arguments that are written without being read, though they are no `out`.
 bool is_result(const OpRecord& record, std::string_view name, size_t argument, at::ArrayRef<c10::IValue> arguments) {
   if (name == "_fused_sgd_") {  // the first step makes the momentum buffers
@@ -100,9 +114,10 @@ void note_call(const OpRecord& record, at::ArrayRef<c10::IValue> arguments, at::
   const Choice choice = choice_of(record.name);
   const uint32_t moved = moves(name) ? OPENREG_OPERAND_MOVED : 0;
   const bool blind_first = ignores_first(record, name, arguments);
+  const bool accumulating = choice != Choice::none && accumulates(record, name, arguments);
   for (size_t i = 0; i < arguments.size(); ++i) {
     const bool chosen = choice != Choice::none && i == 0;
-    const uint32_t flags = moved | (chosen ? OPENREG_OPERAND_SOME : 0);
+    const uint32_t flags = !chosen ? moved : OPENREG_OPERAND_SOME | (accumulating ? 0 : OPENREG_OPERAND_MOVED);
     bool written = std::find(record.written.begin(), record.written.end(), static_cast<int>(i)) != record.written.end();
     const bool is_out = record.op.schema().arguments()[i].is_out();
     const bool secret = written_in_secret(record, name, i);

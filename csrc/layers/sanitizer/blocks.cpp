@@ -1,5 +1,6 @@
 // Blocks and their contents: Note [Blocks].
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "layers/sanitizer/state.h"
@@ -21,6 +22,18 @@ std::vector<Use> uses_in(const std::vector<Use>& uses, uintptr_t begin, uintptr_
   return inside;
 }
 
+// Of what a block inherits the oldest uses are forgotten, and those of its own stream first: what comes next there is behind them anyway.
+void forget_oldest(std::vector<Use>* uses, uint32_t home) {
+  constexpr size_t kMostOwn = 64, kMostOthers = 1024;
+  if (uses->size() <= kMostOwn) return;
+  size_t own = 0, others = 0;
+  std::vector<Use> kept;
+  for (auto use = uses->rbegin(); use != uses->rend(); ++use) {
+    if (use->launch->stream == home ? ++own <= kMostOwn : ++others <= kMostOthers) kept.push_back(std::move(*use));
+  }
+  uses->assign(std::make_move_iterator(kept.rbegin()), std::make_move_iterator(kept.rend()));
+}
+
 }  // namespace
 
 // The blocks that have a byte of [begin, end), live or not.
@@ -39,6 +52,7 @@ Block* State::block_at(const void* address) {
 
 void State::allocated(openreg_stream stream, void* address, uint64_t size_bytes, uint64_t requested_bytes, uint64_t tag, bool known_contents,
                       bool host) {
+  const bool captured = stream != nullptr && capture_of(stream) != 0;
   std::lock_guard<std::mutex> lock(mutex_);
   Block block;
   block.begin = number(address);
@@ -47,6 +61,7 @@ void State::allocated(openreg_stream stream, void* address, uint64_t size_bytes,
   block.owner->number = ++allocations_;
   block.owner->requested_bytes = requested_bytes;
   block.owner->allocation_tag = tag;
+  block.owner->captured = captured;
   if (stream != nullptr) block.owner->home = number_of(stream);
   block.live = true;
   block.host = host;
@@ -78,8 +93,7 @@ void State::allocated(openreg_stream stream, void* address, uint64_t size_bytes,
 
   // What the next owner's stream and the host are behind anyway needs no comparison any more.
   std::erase_if(block.uses, [&](const Use& use) { return host_.of(use.launch->stream) >= use.launch->tick; });
-  constexpr size_t kMostInherited = 64;
-  if (block.uses.size() > kMostInherited) block.uses.erase(block.uses.begin(), block.uses.end() - kMostInherited);
+  forget_oldest(&block.uses, block.owner->home);
   blocks_[block.begin] = std::move(block);
 }
 
@@ -91,6 +105,7 @@ void State::freed(void* address, uint64_t tag) {
   block->guarded = false;
   block->written.clear();
   block->owner->free_tag = tag;
+  block->owner->freed = true;
   for (const uint32_t user : block->users) block->awaited.join(streams_[user].clock);
   block->users.clear();
 }
@@ -176,7 +191,9 @@ std::vector<LiveBlock> State::live_blocks() {
 
 // ---- Contents ---------------------------------------------------------------
 
-void State::read_contents(const std::shared_ptr<const Launch>& launch, const Operand& operand) {
+void State::read_contents(const std::shared_ptr<const Launch>& launch, uint32_t index) {
+  const Operand& operand = launch->operands[index];
+  if (operand.some && operand.told != nullptr && !operand.moved) return expect_chosen(launch, index);
   if (operand.some || operand.moved || operand.set.empty() || !operand.set.exact) return;
   for (Block* block : blocks_in(operand.set.begin, operand.set.end)) {
     if (!block->live || block->host || block->known_contents) continue;
@@ -191,15 +208,45 @@ void State::read_contents(const std::shared_ptr<const Launch>& launch, const Ope
     });
     if (!looked && !block->written.touches(from, to)) missing = from;
     if (missing == 0) continue;
-    Finding finding;
-    finding.mode = kInit;
-    finding.sentence = std::string(launch->name) + " reads memory that nothing has written, from byte " + std::to_string(missing - block->begin) +
-                       " of its allocation on.";
-    finding.accesses.push_back(describe(*launch, operand));
-    describe(*block->owner, &finding);
-    finding.remedy = "Fill the tensor first, or make it with zeros() instead of empty().";
-    add(std::move(finding), launch->tag, block->owner->allocation_tag);
+    add_unwritten(*launch, operand, *block->owner, missing - block->begin);
     block->written.add(from, to);  // one finding for one mistake
+  }
+}
+
+void State::add_unwritten(const Launch& launch, const Operand& operand, const Owner& owner, uint64_t offset) {
+  Finding finding;
+  finding.mode = kInit;
+  finding.sentence = std::string(launch.name) + " reads memory that nothing has written, from byte " + std::to_string(offset) + " of its allocation on.";
+  finding.accesses.push_back(describe(launch, operand));
+  describe(owner, &finding);
+  finding.remedy = "Fill the tensor first, or make it with zeros() instead of empty().";
+  add(std::move(finding), launch.tag, owner.allocation_tag);
+}
+
+// Data choose which elements are used: keeps what nobody has written until the task tells.
+void State::expect_chosen(const std::shared_ptr<const Launch>& launch, uint32_t index) {
+  constexpr size_t kMostParts = 1024;
+  const Operand& operand = launch->operands[index];
+  Told& told = *operand.told;
+  told.launch = launch;
+  told.operand = index;
+  for (const Block* block : blocks_in(operand.set.begin, operand.set.end)) {
+    if (!block->live || block->host || block->known_contents) continue;
+    block->written.for_each_missing(std::max(operand.set.begin, block->begin), std::min(operand.set.end, block->end), [&](uintptr_t begin, uintptr_t end) {
+      if (told.unwritten.size() < kMostParts) told.unwritten.push_back({begin, end, block->begin, block->owner});
+    });
+  }
+  if (told.known) read_chosen(told);
+}
+
+// The task has told.
+void State::read_chosen(const Told& told) {
+  const auto launch = told.launch.lock();
+  if (launch == nullptr) return;
+  for (const auto& part : told.unwritten) {
+    const Footprint unwritten = Footprint::bytes(reinterpret_cast<const void*>(part.begin), part.end - part.begin);
+    const bool used = std::any_of(told.sets.begin(), told.sets.end(), [&](const Footprint& set) { return overlap(set, unwritten) == Overlap::yes; });
+    if (used) return add_unwritten(*launch, launch->operands[told.operand], *part.owner, part.begin - part.block);
   }
 }
 

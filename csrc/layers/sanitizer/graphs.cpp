@@ -31,7 +31,12 @@ void State::end_capture(uint64_t capture, openreg_graph graph) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = underway_.find(capture);
   if (found == underway_.end()) return;
-  if (graph != nullptr) graphs_[graph].launches = std::move(found->second.launches);
+  if (graph != nullptr) {
+    Graph& made = graphs_[graph];
+    made.launches = std::move(found->second.launches);
+    made.marks = std::move(found->second.marks);
+    made.inputs = std::move(found->second.inputs);
+  }
   underway_.erase(found);
   --captures_;
 }
@@ -50,12 +55,18 @@ void State::captured_launch(uint64_t capture, openreg_stream stream, const std::
       for (uint32_t i = 0; i < before->operands.size(); ++i) {
         for (uint32_t j = 0; j < launch->operands.size(); ++j) {
           const Operand &a = before->operands[i], &b = launch->operands[j];
-          if ((!a.write && !b.write) || a.some || b.some || overlap(a.set, b.set) != Overlap::yes) continue;
-          for (const Block* block : blocks_in(b.set.begin, b.set.end)) judge({before, i, block->owner}, {launch, j, block->owner});
+          if ((!a.write && !b.write) || overlap(a.set, b.set) == Overlap::no) continue;
+          for (const Block* block : blocks_in(b.set.begin, b.set.end)) judge({before, i, block->owner, nullptr}, {launch, j, block->owner, nullptr});
         }
       }
     }
     now.launches.push_back(launch);
+    for (uint32_t i = 0; has(kLifetime) && i < launch->operands.size(); ++i) {
+      const Footprint& set = launch->operands[i].set;
+      for (const Block* block : blocks_in(set.begin, set.end)) {
+        if (block->live && !block->host && !block->owner->captured) now.inputs.try_emplace(block->owner->number, Use{launch, i, block->owner, nullptr});
+      }
+    }
   }
   deliver();
 }
@@ -87,15 +98,53 @@ bool State::captured_wait(openreg_stream stream, openreg_event event) {
   return false;
 }
 
+// Memory of before the capture has to live as long as the graph is replayed.
+void State::use_inputs(Graph& graph) {
+  for (const auto& [number, use] : graph.inputs) {
+    if (!use.owner->freed) continue;
+    Finding finding;
+    finding.mode = kLifetime;
+    finding.sentence = "A graph is replayed in which " + std::string(use.launch->name) + " uses memory that was freed after its capture.";
+    finding.accesses.push_back(describe(*use.launch, use.touched()));
+    describe(*use.owner, &finding);
+    finding.remedy = "Keep the tensor as long as the graph is replayed, and copy new values into it.";
+    add(std::move(finding), use.launch->tag, use.owner->free_tag);
+  }
+}
+
+// The functions of the host in the graph come behind all that the clock covers.
+void State::move_marks(const Graph& graph, uint32_t stream, const Clock& clock) {
+  for (const uint64_t number : graph.marks) {
+    const auto mark = marks_.find(number);
+    if (mark != marks_.end()) mark->second = {stream, clock.of(stream), clock};
+  }
+}
+
+void State::expect_replay(openreg_graph graph, openreg_stream stream) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = graphs_.find(graph);
+  if (found == graphs_.end() || found->second.marks.empty()) return;
+  const uint32_t number = number_of(stream);
+  Clock& begin = streams_[number].clock;
+  begin.join(host_);
+  begin.join(found->second.replayed);
+  Clock clock = begin;
+  for (size_t i = 0; i <= found->second.launches.size(); ++i) clock.advance(number);
+  move_marks(found->second, number, clock);
+}
+
 void State::replay(openreg_graph graph, openreg_stream stream) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto found = graphs_.find(graph);
     if (found == graphs_.end()) return;
+    use_inputs(found->second);
     const uint32_t number = number_of(stream);
     Clock& clock = streams_[number].clock;
-    clock.join(host_);
-    clock.join(found->second.replayed);
+    if (found->second.marks.empty()) {  // else expect_replay has done it, and the host may have gone on by now
+      clock.join(host_);
+      clock.join(found->second.replayed);
+    }
     for (const auto& captured : found->second.launches) {
       auto launch = std::make_shared<Launch>(*captured);
       launch->stream = number;
@@ -104,6 +153,8 @@ void State::replay(openreg_graph graph, openreg_stream stream) {
       for (Operand& operand : launch->operands) operand.told = nullptr;  // the indices may be others now
       add_launch(launch, clock);
     }
+    if (!found->second.marks.empty()) clock.advance(number);
+    move_marks(found->second, number, clock);
     found->second.replayed = clock;
   }
   deliver();
@@ -118,7 +169,10 @@ void State::update_graph(openreg_graph graph, openreg_graph source) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = graphs_.find(source);
   if (found == graphs_.end()) return;
-  graphs_[graph].launches = std::move(found->second.launches);
+  Graph& updated = graphs_[graph];
+  updated.launches = std::move(found->second.launches);
+  updated.marks = std::move(found->second.marks);
+  updated.inputs = std::move(found->second.inputs);
   graphs_.erase(source);
 }
 

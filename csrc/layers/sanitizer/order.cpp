@@ -7,7 +7,7 @@ namespace openreg::layers::sanitizer {
 
 namespace {
 
-constexpr size_t kMostUses = 256;         // per block; beyond it the oldest are forgotten
+constexpr size_t kMostUses = 4096;        // per block; beyond it the oldest are forgotten
 constexpr uint64_t kAbandoned = 1024;     // calls after which one that was announced and never made is given up
 constexpr size_t kMostSuspicions = 1024;  // likewise: what is old and undecided may never be told
 
@@ -86,8 +86,8 @@ void State::add_launch(const std::shared_ptr<const Launch>& launch, const Clock&
   if (launch->raw_copy && all.size() == 2) {
     move_contents(all[1], all[0], &first);
   } else {
-    for (const Operand& operand : all) {
-      if (!operand.write) read_contents(launch, operand);
+    for (uint32_t i = 0; i < all.size(); ++i) {
+      if (!all[i].write) read_contents(launch, i);
     }
     for (const Operand& operand : all) {
       if (operand.write) write_contents(operand, &first);
@@ -129,11 +129,11 @@ void State::touch(const std::shared_ptr<const Launch>& launch, uint32_t operand,
   if (touched.set.empty()) return;
   for (Block* block : blocks_in(touched.set.begin, touched.set.end)) {
     if (block->host) host_uses_.store(true, std::memory_order_relaxed);
-    if ((block->live || launch->replayed) && (modes() & (kRaces | kLifetime)) != 0) compare(*block, {launch, operand, block->owner}, now);
+    if ((block->live || launch->replayed) && (modes() & (kRaces | kLifetime)) != 0) compare(*block, {launch, operand, block->owner, nullptr}, now);
   }
 }
 
-void State::compare(Block& block, const Use& use, const Clock& now) {
+void State::compare(Block& block, Use use, const Clock& now) {
   const Operand& touched = use.touched();
   const uint32_t stream = use.launch->stream;
   std::vector<Use>& uses = block.uses;
@@ -147,7 +147,8 @@ void State::compare(Block& block, const Use& use, const Clock& now) {
     } else if (host_.of(before.stream) >= before.tick) {
       continue;  // the host waited for it, and with the host everything to come
     } else if (before.stream == stream || now.of(before.stream) >= before.tick) {
-      if (replaces(touched, earlier)) continue;
+      // A function of the host that has not run yet may come between the two.
+      if (replaces(touched, earlier) && (!block.host || marks_.empty())) continue;
     } else if (touched.write || earlier.write) {
       judge(uses[i], use);
     }
@@ -156,8 +157,9 @@ void State::compare(Block& block, const Use& use, const Clock& now) {
   }
   uses.resize(kept);
   if (known) return;
+  if (block.host) use.after = std::make_shared<const Clock>(now);
   if (uses.size() >= kMostUses) uses.erase(uses.begin(), uses.begin() + kMostUses / 2);
-  uses.push_back(use);
+  uses.push_back(std::move(use));
 }
 
 // Two accesses that nothing orders.
@@ -197,18 +199,32 @@ void State::record(openreg_event event, openreg_stream stream) {
   clock.join(host_);
   forget_captured(event);
   events_[event] = clock;
+  if (shared_events_.contains(event)) shared_.join(clock);
+}
+
+// What whoever waits for the event comes after.
+Clock State::recorded(openreg_event event) const {
+  if (shared_events_.contains(event)) return shared_;
+  const auto found = events_.find(event);
+  return found == events_.end() ? Clock() : found->second;
+}
+
+void State::share(openreg_event event) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  shared_.join(recorded(event));
+  shared_events_.insert(event);
 }
 
 void State::wait(openreg_stream stream, openreg_event event) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto found = events_.find(event);
-  if (found != events_.end()) streams_[number_of(stream)].clock.join(found->second);
+  streams_[number_of(stream)].clock.join(recorded(event));
 }
 
 void State::forget_event(openreg_event event) {
   std::lock_guard<std::mutex> lock(mutex_);
   forget_captured(event);
   events_.erase(event);
+  shared_events_.erase(event);
 }
 
 // Its number stays with what it did; the handle may come back as another stream.
@@ -227,8 +243,7 @@ Clock State::clock_of(openreg_stream stream) {
 
 Clock State::clock_of(openreg_event event) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto found = events_.find(event);
-  return found == events_.end() ? Clock() : found->second;
+  return recorded(event);
 }
 
 Clock State::clock_of_device(int32_t device) {
@@ -251,16 +266,28 @@ void State::host_waited(const Clock& clock, bool failed) {
 }
 
 uint64_t State::new_mark(openreg_stream stream) {
-  if (capture_of(stream) != 0) return 0;
+  const uint64_t capture = capture_of(stream);
   std::lock_guard<std::mutex> lock(mutex_);
-  marks_[++last_mark_] = streams_[number_of(stream)].clock;
+  Mark mark;
+  mark.stream = number_of(stream);
+  if (capture != 0) {
+    const auto found = underway_.find(capture);
+    if (found == underway_.end()) return 0;
+    found->second.marks.push_back(last_mark_ + 1);
+  } else {
+    Clock& clock = streams_[mark.stream].clock;
+    clock.join(host_);
+    mark.tick = clock.advance(mark.stream);
+    mark.clock = clock;
+  }
+  marks_[++last_mark_] = std::move(mark);
   return last_mark_;
 }
 
 void State::reached(uint64_t mark) {
   std::lock_guard<std::mutex> lock(mutex_);
   const auto found = marks_.find(mark);
-  if (found != marks_.end()) host_.join(found->second);
+  if (found != marks_.end()) host_.join(found->second.clock);
 }
 
 void State::forget_mark(uint64_t mark) {
@@ -268,9 +295,17 @@ void State::forget_mark(uint64_t mark) {
   marks_.erase(mark);
 }
 
-void State::host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag) {
+void State::host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag, uint64_t mark) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    const auto place = marks_.find(mark);
+    const auto ordered = [&](const Use& use) {
+      if (host_.of(use.launch->stream) >= use.launch->tick) return true;
+      if (place == marks_.end()) return false;
+      const Mark& function = place->second;
+      if (function.clock.of(use.launch->stream) >= use.launch->tick) return true;  // before the function, or in a later replay of its graph
+      return use.after != nullptr && use.after->of(function.stream) >= function.tick;  // behind it
+    };
     auto launch = std::make_shared<Launch>();
     launch->name = name;
     launch->tag = tag;
@@ -283,7 +318,7 @@ void State::host_access(const char* name, const Footprint& set, bool write, cons
     for (Block* block : blocks_in(set.begin, set.end)) {
       if (!block->host || !block->live) continue;
       for (const Use& use : block->uses) {
-        if (host_.of(use.launch->stream) < use.launch->tick && (write || use.touched().write)) judge(use, {launch, 0, block->owner});
+        if ((write || use.touched().write) && !ordered(use)) judge(use, {launch, 0, block->owner, nullptr});
       }
     }
   }
@@ -326,6 +361,7 @@ void State::touched(uint64_t token, std::vector<Footprint> sets) {
   if (const auto told = found->second.told.lock()) {
     told->sets = std::move(sets);
     told->known = true;
+    read_chosen(*told);
   }
   promises_.erase(found);
 }

@@ -14,7 +14,8 @@ void State::reset(uint32_t modes) {
   undelivered_ = false;
   streams_.clear();
   numbers_.clear();
-  events_.clear();
+  events_.clear();  // shared_events_ stay shared
+  shared_ = Clock();
   host_ = Clock();
   blocks_.clear();
   underway_.clear();
@@ -52,8 +53,8 @@ void block_idle(void* address) { state().idle(address); }
 void block_freed_twice(void* address, uint64_t tag) { state().freed_twice(address, tag); }
 void host_block_allocated(void* address, uint64_t bytes, uint64_t tag) { state().host_reused(address, bytes, tag); }
 
-void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag) {
-  state().host_access(name, set, write, dtype, tag);
+void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag, uint64_t mark) {
+  state().host_access(name, set, write, dtype, tag, mark);
 }
 
 bool is_host_block(const void* address) { return state().is_host_block(address); }

@@ -6,7 +6,8 @@
 // host's clock, which every later launch inherits. Two accesses to one byte, one of them a write, race when the later launch's clock
 // does not reach the earlier one. The host has one clock for all its threads: what one thread has waited for, the sanitizer takes as
 // known to the others, because it does not see how they speak with each other. So it may miss a race between threads and never
-// invents one. Waits that the runtime makes for its own sake (see Unobserved) order nothing.
+// invents one. Nor does it see what other processes do between the records of an event that they share, so a wait for one orders all that
+// such events were recorded for here. Waits that the runtime makes for its own sake (see Unobserved) order nothing.
 //
 // Note [Blocks]
 // History belongs to blocks: what the runtime hands out, or, without a runtime, what the driver's mem_alloc and host_alloc return. A block
@@ -79,15 +80,16 @@ void block_freed_twice(void* address, uint64_t tag);
 
 // Pinned host memory was handed out (again): its last owner's work has finished.
 void host_block_allocated(void* address, uint64_t bytes, uint64_t tag);
-// The host itself reads or writes memory now. Ignored for memory that is not pinned.
-void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag);
+// The host itself reads or writes memory now. Ignored for memory that is not pinned. `mark`: of the host function that does it; 0 for other code.
+void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag, uint64_t mark = 0);
 // Whether the address lies in pinned memory that a device has used.
 bool is_host_block(const void* address);
 // Whether host_access has anything to look at. Hot.
 bool watches_host_memory() noexcept;
 
 // A point of the stream, after what it has enqueued by now, that a task of the program reaches (reached) and tells other threads of in a way that the
-// sanitizer does not see: what comes before it counts as waited for from then on. 0 in a capture, for which nothing is kept.
+// sanitizer does not see: what comes before it counts as waited for from then on. In a graph what comes before it is all up to the end of the latest
+// replay. 0 in a capture of before the modes were switched on.
 uint64_t new_mark(openreg_stream stream);
 void reached(uint64_t mark);
 void forget_mark(uint64_t mark);

@@ -24,10 +24,20 @@
 
 namespace openreg::layers::sanitizer {
 
-// What a task told of an operand of which data choose the elements.
+struct Launch;
+struct Owner;
+
+// What a task told of an operand of which data choose the elements, and what of the operand nobody had written at the launch.
 struct Told {
   bool known = false;
   std::vector<Footprint> sets;
+  struct Unwritten {
+    uintptr_t begin, end, block;
+    std::shared_ptr<const Owner> owner;
+  };
+  std::vector<Unwritten> unwritten;
+  std::weak_ptr<const Launch> launch;  // that uses the elements, with the index of the operand
+  uint32_t operand = 0;
 };
 
 struct Operand {
@@ -60,6 +70,8 @@ struct Owner {
   uint64_t requested_bytes = 0;
   uint64_t allocation_tag = 0, free_tag = 0;
   uint32_t home = kHost;  // the stream that it was allocated for; kHost: none
+  bool captured = false;  // it was allocated in a capture, and its memory is the graph's
+  bool freed = false;
 };
 
 // One access in the history of a block.
@@ -67,6 +79,7 @@ struct Use {
   std::shared_ptr<const Launch> launch;
   uint32_t operand = 0;
   std::shared_ptr<const Owner> owner;  // of the block at the time
+  std::shared_ptr<const Clock> after;  // what the call comes after; only for pinned memory
   const Operand& touched() const { return launch->operands[operand]; }
 };
 
@@ -108,6 +121,8 @@ class State {
   void record(openreg_event event, openreg_stream stream);
   void wait(openreg_stream stream, openreg_event event);
   void forget_event(openreg_event event);
+  // Other processes may record the event, too: Note [Order without time].
+  void share(openreg_event event);
   void forget_stream(openreg_stream stream);
   Clock clock_of(openreg_stream stream);
   Clock clock_of(openreg_event event);
@@ -118,7 +133,8 @@ class State {
   uint64_t new_mark(openreg_stream stream);
   void reached(uint64_t mark);
   void forget_mark(uint64_t mark);
-  void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag);
+  // `mark`: of the function of the host that makes the access; 0: none.
+  void host_access(const char* name, const Footprint& set, bool write, const char* dtype, uint64_t tag, uint64_t mark);
   bool is_host_block(const void* address);
   bool watches_host() const { return host_uses_.load(std::memory_order_relaxed); }
   uint64_t new_token();
@@ -142,6 +158,8 @@ class State {
   void captured_launch(uint64_t capture, openreg_stream stream, const std::shared_ptr<Launch>& launch);
   void captured_record(uint64_t capture, openreg_event event, openreg_stream stream);
   bool captured_wait(openreg_stream stream, openreg_event event);
+  // Before the driver gets a replay: functions of the host in it may run before replay() is called.
+  void expect_replay(openreg_graph graph, openreg_stream stream);
   void replay(openreg_graph graph, openreg_stream stream);
   void forget_graph(openreg_graph graph);
   void update_graph(openreg_graph graph, openreg_graph source);
@@ -184,10 +202,20 @@ class State {
     std::unordered_map<uint32_t, Clock> clocks;  // of each of its streams
     std::unordered_map<openreg_event, Clock> events;
     std::vector<std::shared_ptr<Launch>> launches;
+    std::vector<uint64_t> marks;
+    std::map<uint64_t, Use> inputs;  // the first use of each block of before, by its number
   };
   struct Graph {
     std::vector<std::shared_ptr<Launch>> launches;
+    std::vector<uint64_t> marks;
+    std::map<uint64_t, Use> inputs;
     Clock replayed;  // the end of the last replay
+  };
+  // The place of a function of the host in its stream; of one in a graph, the end of the last replay.
+  struct Mark {
+    uint32_t stream = 0;
+    uint64_t tick = 0;
+    Clock clock;
   };
   // A pair that is a race if what the tasks touched has bytes in common.
   struct Suspicion {
@@ -213,6 +241,9 @@ class State {
 
   uint32_t number_of(openreg_stream stream);
   void forget_captured(openreg_event event);
+  void use_inputs(Graph& graph);
+  void move_marks(const Graph& graph, uint32_t stream, const Clock& clock);
+  Clock recorded(openreg_event event) const;
   std::vector<Block*> blocks_in(uintptr_t begin, uintptr_t end);
   Block* block_at(const void* address);
   void examine(const Launch& launch, const Operand& touched);
@@ -220,10 +251,13 @@ class State {
   void touch(const std::shared_ptr<const Launch>& launch, uint32_t operand, const Clock& now);
   void settle(const Clock& clock, bool failed);
   void forget_written(const std::vector<Written>& written);
-  void compare(Block& block, const Use& use, const Clock& now);
+  void compare(Block& block, Use use, const Clock& now);
   void judge(const Use& first, const Use& second);
   void decide();
-  void read_contents(const std::shared_ptr<const Launch>& launch, const Operand& operand);
+  void read_contents(const std::shared_ptr<const Launch>& launch, uint32_t index);
+  void expect_chosen(const std::shared_ptr<const Launch>& launch, uint32_t index);
+  void read_chosen(const Told& told);
+  void add_unwritten(const Launch& launch, const Operand& operand, const Owner& owner, uint64_t offset);
   void write_contents(const Operand& operand, std::vector<Written>* first);
   void move_contents(const Operand& from, const Operand& to, std::vector<Written>* first);
   Finding conflict(const Use& first, const Use& second, bool possible);
@@ -246,6 +280,8 @@ class State {
   std::vector<Stream> streams_;
   std::unordered_map<openreg_stream, uint32_t> numbers_;
   std::unordered_map<openreg_event, Clock> events_;
+  std::set<openreg_event> shared_events_;
+  Clock shared_;  // of all records of shared events
   Clock host_;
   std::unordered_map<uint64_t, Capture> underway_;
   std::unordered_map<openreg_graph, Graph> graphs_;
@@ -253,7 +289,7 @@ class State {
   uint64_t allocations_ = 0;
   uint64_t tokens_ = 0;
   std::unordered_map<uint64_t, Promise> promises_;
-  std::unordered_map<uint64_t, Clock> marks_;
+  std::unordered_map<uint64_t, Mark> marks_;
   uint64_t last_mark_ = 0;
   std::vector<Unsettled> unsettled_;  // in init mode
   std::set<uint64_t> failed_tasks_;

@@ -202,6 +202,18 @@ openreg_status stream_wait_event(openreg_stream stream, openreg_event event) {
   return status;
 }
 
+openreg_status event_export(openreg_event event, openreg_ipc_handle* handle) {
+  const openreg_status status = below().event_export(event, handle);
+  if (status == OPENREG_OK) state().share(event);
+  return status;
+}
+
+openreg_status event_import(const openreg_ipc_handle* handle, int32_t* device, openreg_event* event) {
+  const openreg_status status = below().event_import(handle, device, event);
+  if (status == OPENREG_OK) state().share(*event);
+  return status;
+}
+
 openreg_status event_destroy(openreg_event event) {
   state().forget_event(event);
   return below().event_destroy(event);
@@ -234,6 +246,7 @@ openreg_status capture_end(openreg_stream stream, openreg_graph* graph) {
 }
 
 openreg_status graph_launch(openreg_graph graph, openreg_stream stream) {
+  state().expect_replay(graph, stream);
   const openreg_status status = below().graph_launch(graph, stream);
   if (status == OPENREG_OK) state().replay(graph, stream);
   return status;
@@ -328,6 +341,8 @@ const openreg_driver* stack(const openreg_driver* under) {
   table.event_synchronize = event_synchronize;
   table.event_destroy = event_destroy;
   table.stream_destroy = stream_destroy;
+  if (table.event_export != nullptr) table.event_export = event_export;
+  if (table.event_import != nullptr) table.event_import = event_import;
   table.mem_alloc = mem_alloc;
   table.mem_free = mem_free;
   if (table.mem_unmap != nullptr) table.mem_unmap = mem_unmap;
