@@ -1,6 +1,11 @@
 // The hooks: what core asks a PrivateUse1 backend apart from devices and streams.
+#include "runtime/hooks.h"
+
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
+
+#include <atomic>
 
 #include "runtime/device.h"
 #include "runtime/device_allocator.h"
@@ -13,11 +18,15 @@ namespace openreg {
 
 namespace {
 
+std::atomic<int> backward_threads{0};
+
 struct Hooks final : at::PrivateUse1HooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return device_count() > 0; }
   void init() const override { start_driver(); }
+  // The engine asks for this on the thread that calls a backward, before one of its own threads has work: nothing else tells that thread's number.
   bool hasPrimaryContext(c10::DeviceIndex device) const override {
+    backward_threads.store(at::get_num_threads(), std::memory_order_relaxed);
     return driver_started() && device >= 0 && device < openreg::device_count();
   }
 
@@ -49,4 +58,7 @@ struct Hooks final : at::PrivateUse1HooksInterface {
 }();
 
 }  // namespace
+
+int threads_of_backward() noexcept { return backward_threads.load(std::memory_order_relaxed); }
+
 }  // namespace openreg

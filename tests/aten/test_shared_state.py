@@ -121,6 +121,28 @@ def test_work_that_was_skipped_for_another_threads_error_raises_too(device):
         assert all(value == 3.0 for value in outcomes), outcomes
 
 
+def test_a_backward_does_not_take_over_what_another_thread_set(device, python):
+    """As the threads that pin a data loader's batches do, which set their number to one."""
+    python(
+        f"""
+        import threading, torch, torch_openreg
+        torch.set_num_threads(2)
+        seen = []
+        def backward():
+            x = torch.ones(3, device="{device}", requires_grad=True)
+            y = x * 2
+            y.register_hook(lambda grad: (grad * 2, seen.append(torch.get_num_threads()))[0])
+            y.sum().backward()
+        backward()
+        other = threading.Thread(target=torch.set_num_threads, args=(1,))
+        other.start()
+        other.join()
+        backward()
+        assert seen == [2, 2], seen
+        """
+    )
+
+
 def test_backward_launches_with_the_callers_number_of_threads(device, python):
     """The engine keeps its device threads: one that started with two threads follows a later change."""
     python(

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "runtime/error.h"
+#include "runtime/hooks.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -55,8 +56,8 @@ c10::DispatchKeySet excluded() {
   return c10::default_excluded_set | c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset;
 }
 
-// at::set_num_threads would also change the number that threads start with and that a backward takes over: the program's choice, which
-// it may have changed since the launch. So this calls the OpenMP runtime that core is linked with.
+// at::set_num_threads would also change the number that threads start with: the program's choice, which it may have changed since the launch.
+// So this calls the OpenMP runtime that core is linked with.
 void set_threads_of_this_thread(int count) {
   using Set = void (*)(int);
   static const auto set = [] {
@@ -92,7 +93,8 @@ void apply(const LaunchState& wanted, const LaunchState& now) {
 }
 
 // A number of threads belongs to the thread that set it, and the autograd engine's device threads take over the last one only when
-// they start. The CPU's backward runs where the caller set it; so here, each backward brings it to the device thread.
+// they start: whoever set it, also a thread that pins memory for a data loader. The CPU's backward runs on the thread that calls it; so here, each
+// backward brings that thread's number to the device thread.
 // A thread whose first launch is in a backward is the engine's.
 void follow_caller_of_backward() {
   thread_local int last = -1;
@@ -101,7 +103,8 @@ void follow_caller_of_backward() {
   const int task = torch::autograd::get_current_graph_task_id();
   if (task == last) return;
   last = task;
-  at::init_num_threads();
+  const int threads = threads_of_backward();
+  if (at::get_num_threads() != threads && threads > 0) set_threads_of_this_thread(threads);
 }
 
 }  // namespace
