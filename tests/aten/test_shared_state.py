@@ -121,51 +121,45 @@ def test_work_that_was_skipped_for_another_threads_error_raises_too(device):
         assert all(value == 3.0 for value in outcomes), outcomes
 
 
-def test_a_backward_does_not_take_over_what_another_thread_set(device, python):
-    """As the threads that pin a data loader's batches do, which set their number to one."""
-    python(
-        f"""
-        import threading, torch, torch_openreg
-        torch.set_num_threads(2)
-        seen = []
-        def backward():
-            x = torch.ones(3, device="{device}", requires_grad=True)
-            y = x * 2
-            y.register_hook(lambda grad: (grad * 2, seen.append(torch.get_num_threads()))[0])
-            y.sum().backward()
-        backward()
-        other = threading.Thread(target=torch.set_num_threads, args=(1,))
-        other.start()
-        other.join()
-        backward()
-        assert seen == [2, 2], seen
-        """
-    )
+# backward(device) notes in `seen` how many threads its hook has.
+SEEN_BY_BACKWARD = """
+    import threading, torch, torch_openreg
+    seen = []
+    def backward(device):
+        x = torch.ones(3, device=device, requires_grad=True)
+        y = x * 2
+        y.register_hook(lambda grad: (grad * 2, seen.append(torch.get_num_threads()))[0])
+        y.sum().backward()
+"""
 
 
 def test_backward_launches_with_the_callers_number_of_threads(device, python):
     """The engine keeps its device threads: one that started with two threads follows a later change."""
     python(
+        SEEN_BY_BACKWARD,
         f"""
-        import torch, torch_openreg
-        torch.set_num_threads(2)
-        seen = []
-        def backward():
-            x = torch.ones(3, device="{device}", requires_grad=True)
-            y = x * 2
-            y.register_hook(lambda grad: (grad * 2, seen.append(torch.get_num_threads()))[0])
-            y.sum().backward()
-        backward()
-        torch.set_num_threads(1)
-        backward()
-        torch.set_num_threads(2)
-        backward()
+        for count in (2, 1, 2):
+            torch.set_num_threads(count)
+            backward("{device}")
         assert seen == [2, 1, 2], seen
         torch.set_num_threads(1)
-        other = torch.ones(3, device="openreg:{1 - device.index}", requires_grad=True)
-        y = other * 2
-        y.register_hook(lambda grad: (grad * 2, seen.append(torch.get_num_threads()))[0])
-        y.sum().backward()
+        backward("openreg:{1 - device.index}")
         assert seen[-1] == 1, "the other device's thread started with the first backward"
-        """
+        """,
+    )
+
+
+def test_a_backward_does_not_take_over_what_another_thread_set(device, python):
+    """As the threads that pin a data loader's batches do, which set their number to one."""
+    python(
+        SEEN_BY_BACKWARD,
+        f"""
+        torch.set_num_threads(2)
+        backward("{device}")
+        other = threading.Thread(target=torch.set_num_threads, args=(1,))
+        other.start()
+        other.join()
+        backward("{device}")
+        assert seen == [2, 2], seen
+        """,
     )

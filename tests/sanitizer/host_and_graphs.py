@@ -61,8 +61,6 @@ class FlagLookedAtTooSoon:
         return flag.item(), copied
 
 
-# ---- Graphs -------------------------------------------------------------------
-
 @exhibit("race", "tolist", GUIDE)
 class ListMadeBeforeTheCopyEnded:
     @staticmethod
@@ -112,6 +110,8 @@ class BufferFilledByAFunctionOfAnotherStream:
         room.side.launch_host_func(lambda: host.fill_(1))
         return a
 
+
+# ---- Graphs -------------------------------------------------------------------
 
 GRAPHS = "PyTorch notes, CUDA graphs: a replay is ordered like any work of its stream"
 
