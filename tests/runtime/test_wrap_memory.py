@@ -14,7 +14,7 @@ from torch.utils import cpp_extension
 import torch_openreg
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a process that gets tests of this file twice must not register the operators twice
 def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wrap_memory")
     libraries = torch_openreg.get_lib_dir()

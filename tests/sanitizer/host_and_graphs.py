@@ -124,7 +124,7 @@ class SideOfAGraphReadsWhatTheOriginWrites:
         a.mul_(2)
         out.copy_(a)
         graph = torch.openreg.Graph()
-        with torch.openreg.graph(graph):
+        with torch.openreg.graph(graph, stream=room.third):  # not the side stream, which the default one may be
             origin = torch.openreg.current_stream()
             room.side.wait_stream(origin)
             with room.on(room.side):
@@ -139,7 +139,7 @@ class SideOfAGraphReadsWhatTheOriginWrites:
         a.mul_(2)
         out.copy_(a)
         graph = torch.openreg.Graph()
-        with torch.openreg.graph(graph):
+        with torch.openreg.graph(graph, stream=room.third):  # not the side stream, which the default one may be
             origin = torch.openreg.current_stream()
             a.mul_(2)
             room.side.wait_stream(origin)
@@ -189,7 +189,7 @@ class SlotsOfAGraphThatMeet:
         cache.index_copy_(0, slots, rows)
         cache[8:].sum()
         graph = torch.openreg.Graph()
-        with torch.openreg.graph(graph):
+        with torch.openreg.graph(graph, stream=room.third):  # not the side stream, which the default one may be
             origin = torch.openreg.current_stream()
             room.side.wait_stream(origin)
             with room.on(room.side):
@@ -205,7 +205,7 @@ class SlotsOfAGraphThatMeet:
         cache.index_copy_(0, slots, rows)
         cache[10:].sum()
         graph = torch.openreg.Graph()
-        with torch.openreg.graph(graph):
+        with torch.openreg.graph(graph, stream=room.third):  # not the side stream, which the default one may be
             origin = torch.openreg.current_stream()
             room.side.wait_stream(origin)
             with room.on(room.side):
