@@ -23,7 +23,7 @@ def reference(x, slope):
     return torch.where(x > 0, x * x, slope * x)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a process that gets tests of this file twice must not register the operator twice
 def library(tmp_path_factory):
     """The path of the built library, loaded in this process."""
     with pytest.MonkeyPatch.context() as patch:
