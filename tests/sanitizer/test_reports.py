@@ -96,7 +96,7 @@ def host_function_program(done, wait):
     return host.sum()
 
 
-def test_who_waits_for_a_function_of_the_host_has_waited_for_what_lies_before_it():
+def test_who_waits_for_a_function_of_the_host_has_waited_for_what_lies_before_it(eager):
     with sanitizer.collect("races,lifetime") as report:
         assert host_function_program(threading.Event(), True).item() == 64
     assert not report, str(report)
@@ -208,6 +208,7 @@ def test_a_call_that_raises_leaves_memory_to_others(device):
     side = torch.openreg.Stream(device=device)
     with sanitizer.collect("races,init") as report:
         a = torch.ones(64, device=device)
+        torch.openreg.synchronize(device)
         with pytest.raises((IndexError, torch.AcceleratorError)):
             a.index_select(0, torch.tensor([99], device=device))
             torch.openreg.synchronize(device)
